@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# `make help` lists the targets.
+
+VERSION := 0.1
+MAKEFLAGS += --no-print-directory
+
+# The headers the module is built for: the running kernel's, else the newest installed.
+ifndef KDIR
+KDIR := $(firstword $(wildcard /lib/modules/$(shell uname -r)/build/.) \
+	$(shell ls -d /lib/modules/*/build/. 2>/dev/null | sort -rV))
+KDIR := $(KDIR:/.=)
+endif
+KRELEASE ?= $(or $(shell sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' $(KDIR)/include/generated/utsrelease.h 2>/dev/null),unknown)
+# One directory per kernel, so that builds for two kernels live side by side.
+BUILD := build/$(KRELEASE)
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= /lib/systemd/system
+UDEVDIR ?= /lib/udev/rules.d
+DKMSDIR ?= /usr/src/pvhv-$(VERSION)
+
+# make demo, make check: the emulated host's and the guest's kernel
+KERNEL ?= 6.1
+
+all: module vmm selftests
+
+help:
+	@echo 'make               module (KDIR=$(KDIR)), VMM and tests'
+	@echo 'make module        build/RELEASE/pvhv.ko for the headers in KDIR (W=1 and C=1 as in the kernel)'
+	@echo 'make vmm           vmm/pvhv-run'
+	@echo 'make selftests     the test programs'
+	@echo "make demo          boots a stock Debian kernel on pvhv, to a shell; with CMD='...' runs that instead"
+	@echo 'make check         runs the tests in emulated hosts (6.1 and 6.12, 1 and 2 CPUs); make check-long: the slow ones too'
+	@echo 'make bench         path lengths of pvhv and the stock kvm_amd side by side'
+	@echo 'make install       module by DKMS, binaries, udev rule, systemd unit, man pages (DESTDIR, PREFIX)'
+	@echo 'make uninstall     takes them away again'
+	@echo 'make clean'
+
+# Kbuild writes objects beside the sources, so the sources are linked into the build directory.
+module:
+	@[ -d "$(KDIR)" ] || { echo "make: no kernel headers: install linux-headers-amd64 or set KDIR=" >&2; exit 1; }
+	@mkdir -p build
+	+@flock $(BUILD).lock sh -ec 'selftests/host/mirror $(BUILD); $(MAKE) -C $(KDIR) M=$(CURDIR)/$(BUILD) CONFIG_DEBUG_INFO_BTF_MODULES= modules'
+
+vmm:
+	$(MAKE) -C vmm
+
+selftests:
+	$(MAKE) -C selftests
+
+# make says 0 or 2; with the help of a small plugin, `make demo` says what the guest's command said.
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+-load build/makestatus.so
+endif
+
+build/makestatus.so: selftests/host/makestatus.c
+	@selftests/host/deps gcc libc6-dev make
+	@mkdir -p build
+	@$(CC) -shared -fPIC -o $@ $<
+
+demo: demo-run
+	@$(makestatus $(file < build/demo.status))exit $(file < build/demo.status)
+
+demo-run: export CMD := $(value CMD)
+demo-run:
+	@mkdir -p build
+	@selftests/host/demo --kernel $(KERNEL) -- $${CMD:+"$$CMD"}; echo $$? >build/demo.status
+
+check:
+	+@selftests/host/check
+
+check-long:
+	+@selftests/host/check --long
+
+bench:
+	+@selftests/host/bench --kernel $(KERNEL)
+
+install: vmm
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(DKMSDIR)
+	install -m 755 vmm/pvhv-run $(DESTDIR)$(BINDIR)/
+	for unit in vmm/systemd/*.service; do \
+		sed 's|/usr/bin/pvhv-run|$(BINDIR)/pvhv-run|' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; done
+	install -m 644 kmod/udev/60-pvhv.rules $(DESTDIR)$(UDEVDIR)/
+	for page in docs/man/*.[1-8]; do \
+		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
+	rm -rf $(DESTDIR)$(DKMSDIR)/*
+	cp -r Kbuild LICENSE kmod uapi $(DESTDIR)$(DKMSDIR)/
+	sed 's/@VERSION@/$(VERSION)/' dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
+ifeq ($(DESTDIR),)
+	getent group kvm >/dev/null || groupadd --system kvm
+	dkms status pvhv/$(VERSION) | grep -q . && dkms remove pvhv/$(VERSION) --all || true
+	dkms install pvhv/$(VERSION) --force
+	-udevadm control --reload
+	-systemctl daemon-reload
+endif
+
+uninstall:
+ifeq ($(DESTDIR),)
+	-dkms remove pvhv/$(VERSION) --all
+endif
+	rm -rf $(DESTDIR)$(DKMSDIR)
+	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard vmm/systemd/*.service)))
+	for page in docs/man/*.[1-8]; do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
+
+clean:
+	rm -rf build
+	[ ! -f vmm/Makefile ] || $(MAKE) -C vmm clean
+	[ ! -f selftests/Makefile ] || $(MAKE) -C selftests clean
+
+.PHONY: all help module vmm selftests demo demo-run check check-long bench install uninstall clean

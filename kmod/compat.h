@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * compat.h - every difference between the kernels pvhv builds on (6.1 to
+ * 6.12); no other file tests LINUX_VERSION_CODE.
+ */
+#ifndef PVHV_COMPAT_H
+#define PVHV_COMPAT_H
+
+#include <linux/eventfd.h>
+#include <linux/syscore_ops.h>
+#include <linux/version.h>
+#include <trace/events/ipi.h>	/* smp_send_reschedule() traces since 6.4 */
+
+/* 6.8 dropped eventfd_signal()'s count, which was always 1 in practice. */
+static inline void pvhv_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(ctx, 1);
+#else
+	eventfd_signal(ctx);
+#endif
+}
+
+/* 6.10 renamed the kernel's view of what userspace may change under it. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define PVHV_IMMEDIATE_EXIT	immediate_exit
+#else
+#define PVHV_IMMEDIATE_EXIT	immediate_exit__unsafe
+#endif
+
+/*
+ * Late suspend and early resume of the boot CPU. struct syscore replaced
+ * struct syscore_ops in 6.18 and was backported; Kbuild looks which it is.
+ */
+#ifdef PVHV_HAVE_STRUCT_SYSCORE
+#define PVHV_SYSCORE(name, suspend_fn, resume_fn)			\
+	static int name##_suspend(void *data) { return suspend_fn(); }	\
+	static void name##_resume(void *data) { resume_fn(); }		\
+	static const struct syscore_ops name##_ops = {			\
+		.suspend = name##_suspend,				\
+		.resume = name##_resume,				\
+	};								\
+	static struct syscore name = { .ops = &name##_ops }
+#define pvhv_syscore_register	register_syscore
+#define pvhv_syscore_unregister	unregister_syscore
+#else
+#define PVHV_SYSCORE(name, suspend_fn, resume_fn)			\
+	static struct syscore_ops name = {				\
+		.suspend = suspend_fn,					\
+		.resume = resume_fn,					\
+	}
+#define pvhv_syscore_register	register_syscore_ops
+#define pvhv_syscore_unregister	unregister_syscore_ops
+#endif
+
+#endif /* PVHV_COMPAT_H */

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * tsc.c - the guest's time stamp counter, host TSC + vcpu->tsc_offset:
+ *  1. reading it, writing it (MSR TSC) and moving it (MSR TSC_ADJUST),
+ *  2. keeping the vCPUs of a VM in step when a VMM writes them one by one,
+ *  3. its frequency, which is the host's: there is no scaling.
+ *
+ * Offsets change under vm->clock_lock, since kvmclock compares them.
+ */
+#include <linux/math64.h>
+#include <asm/tsc.h>
+
+#include "pvhv.h"
+
+#define TOLERANCE_PPM	250	/* a frequency as good as the host's */
+
+u64 pvhv_read_tsc(struct pvhv_vcpu *vcpu)
+{
+	return rdtsc() + vcpu->tsc_offset;
+}
+
+static u64 ns_to_cycles(struct pvhv_vcpu *vcpu, u64 ns)
+{
+	return mul_u64_u32_div(ns, vcpu->tsc_khz, USEC_PER_SEC);
+}
+
+/* Own thread, lock not held. */
+static void offset_changed(struct pvhv_vcpu *vcpu)
+{
+	vcpu->be->sync(vcpu, PVHV_SYNC_TSC);
+	pvhv_clock_refresh(vcpu->vm, false);
+	pvhv_set_request(vcpu, PVHV_REQ_CLOCK_UPDATE);
+	if (vcpu->lapic)
+		pvhv_lapic_tsc_changed(vcpu);
+}
+
+static void add_offset(struct pvhv_vcpu *vcpu, u64 delta)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vcpu->vm->clock_lock, flags);
+	vcpu->tsc_offset += delta;
+	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
+	offset_changed(vcpu);
+}
+
+/*
+ * Lock held. A VMM restores the vCPUs one after the other, each with the value
+ * saved; a reset writes 0 to each. Both mean "as the others": within a second
+ * of what the last one written shows by now is taken for that.
+ */
+static void synchronize(struct pvhv_vcpu *vcpu, u64 value, bool user)
+{
+	struct pvhv_vm *vm = vcpu->vm;
+	u64 tsc, boot, real, elapsed;
+	bool alike;
+
+	pvhv_host_clock(&tsc, &boot, &real);
+	elapsed = ns_to_cycles(vcpu, boot - vm->tsc_sync_ns);
+	if (!vm->tsc_sync_ns) {
+		alike = false;
+	} else if (!value) {
+		alike = true;
+	} else if (user && !vm->tsc_user_set) {
+		/* The values from creation are nobody's wish. */
+		alike = false;
+	} else {
+		u64 second = vcpu->tsc_khz * 1000ULL;
+		u64 expected = vm->tsc_sync_value + elapsed;
+
+		alike = value < expected + second && value + second > expected;
+	}
+	if (user && value)
+		vm->tsc_user_set = true;
+
+	if (alike && !check_tsc_unstable()) {
+		vcpu->tsc_offset = vm->tsc_sync_offset;
+		return;
+	}
+	if (alike)
+		value = vm->tsc_sync_value + elapsed;
+	vcpu->tsc_offset = value - tsc;
+	vm->tsc_sync_offset = vcpu->tsc_offset;
+	vm->tsc_sync_value = value;
+	vm->tsc_sync_ns = boot;
+}
+
+void pvhv_write_tsc(struct pvhv_vcpu *vcpu, u64 value, bool host)
+{
+	unsigned long flags;
+
+	if (!host) {
+		u64 delta = value - pvhv_read_tsc(vcpu);
+
+		/* The SDM: writing the TSC moves TSC_ADJUST alike. */
+		vcpu->tsc_adjust += delta;
+		add_offset(vcpu, delta);
+		return;
+	}
+	raw_spin_lock_irqsave(&vcpu->vm->clock_lock, flags);
+	synchronize(vcpu, value, true);
+	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
+	offset_changed(vcpu);
+}
+
+void pvhv_write_tsc_adjust(struct pvhv_vcpu *vcpu, u64 value, bool host)
+{
+	u64 delta = value - vcpu->tsc_adjust;
+
+	vcpu->tsc_adjust = value;
+	/* A VMM restores the TSC itself; the adjustment is in it already. */
+	if (!host && delta)
+		add_offset(vcpu, delta);
+}
+
+void pvhv_tsc_vcpu_init(struct pvhv_vcpu *vcpu)
+{
+	unsigned long flags;
+
+	vcpu->tsc_khz = vcpu->vm->default_tsc_khz;
+	raw_spin_lock_irqsave(&vcpu->vm->clock_lock, flags);
+	synchronize(vcpu, 0, false);
+	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
+}
+
+/* Where CPUs disagree about the TSC, the guest's goes on from where it left. */
+void pvhv_tsc_vcpu_load(struct pvhv_vcpu *vcpu)
+{
+	unsigned long flags;
+	u64 now;
+
+	if (!vcpu->pv.left_tsc)
+		return;
+	raw_spin_lock_irqsave(&vcpu->vm->clock_lock, flags);
+	now = pvhv_read_tsc(vcpu);
+	if ((s64)(now - vcpu->pv.left_tsc) < 0)
+		vcpu->tsc_offset += vcpu->pv.left_tsc - now;
+	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
+	vcpu->be->sync(vcpu, PVHV_SYNC_TSC);
+}
+
+/* -------------------------------------------------------- the frequency -- */
+
+static bool khz_acceptable(unsigned long khz)
+{
+	unsigned long slack = div_u64((u64)tsc_khz * TOLERANCE_PPM, USEC_PER_SEC);
+
+	return khz >= tsc_khz - slack && khz <= tsc_khz + slack;
+}
+
+long pvhv_ioctl_set_tsc_khz(void *obj, void *data, unsigned long arg)
+{
+	struct pvhv_vcpu *vcpu = obj;
+	u32 khz = arg ? arg : tsc_khz;
+
+	if (!khz_acceptable(khz))
+		return -EINVAL;
+	vcpu->tsc_khz = khz;
+	pvhv_set_request(vcpu, PVHV_REQ_CLOCK_UPDATE);
+	return 0;
+}
+
+long pvhv_ioctl_get_tsc_khz(void *obj, void *data, unsigned long arg)
+{
+	struct pvhv_vcpu *vcpu = obj;
+
+	return vcpu->tsc_khz;
+}
+
+long pvhv_ioctl_vm_set_tsc_khz(void *obj, void *data, unsigned long arg)
+{
+	struct pvhv_vm *vm = obj;
+	u32 khz = arg ? arg : tsc_khz;
+
+	if (!khz_acceptable(khz))
+		return -EINVAL;
+	WRITE_ONCE(vm->default_tsc_khz, khz);
+	return 0;
+}
+
+long pvhv_ioctl_vm_get_tsc_khz(void *obj, void *data, unsigned long arg)
+{
+	struct pvhv_vm *vm = obj;
+
+	return READ_ONCE(vm->default_tsc_khz);
+}

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts of this folder share: where things are, messages, kernels, the module's build.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+HOST_LIB=$TOP/selftests/host
+CACHE=${PVHV_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/pvhv}
+
+say() { echo "${0##*/}: $*" >&2; }
+die() {
+	say "$*"
+	exit "${DIE_STATUS:-125}"
+}
+
+# locked LOCKFILE COMMAND...: one at a time, and nobody inherits the lock.
+locked() {
+	local lock=$1
+	shift
+	mkdir -p "${lock%/*}"
+	(
+		flock 9
+		"$@" 9>&-
+	) 9>"$lock"
+}
+
+# newest_release WANT: the newest of the releases on stdin that is of a series (6.1; 6.1-cloud) or exactly WANT.
+newest_release() {
+	local want=$1 flavour='' release
+	case $want in
+	*-cloud)
+		flavour=cloud-
+		want=${want%-cloud}
+		;;
+	esac
+	while read -r release; do
+		if [ "$release" = "$want" ]; then
+			echo "$release"
+		elif [[ $release =~ ^${want//./\\.}\.[0-9.+deb-]*-${flavour}amd64$ ]]; then
+			echo "$release"
+		fi
+	done | sort -V | tail -n 1
+}
+
+installed_kernels() {
+	local image release
+	for image in /boot/vmlinuz-* "$CACHE"/kernels/*/boot/vmlinuz-*; do
+		release=${image##*/vmlinuz-}
+		[ -r "$image" ] && [ -n "$(kernel_root "$release")" ] && echo "$release"
+	done
+	return 0
+}
+
+# The directory that holds boot/vmlinuz-RELEASE and lib/modules/RELEASE: the machine's, else the cache's.
+kernel_root() {
+	local root
+	for root in "" "$CACHE/kernels/$1"; do
+		if [ -r "$root/boot/vmlinuz-$1" ] && [ -d "$root/lib/modules/$1/kernel" ]; then
+			echo "$root/"
+			return
+		fi
+	done
+}
+
+available_kernels() {
+	apt-cache pkgnames linux-image- 2>/dev/null | sed -n 's/^linux-image-\([0-9]\)/\1/p'
+}
+
+download_kernel() {
+	local release=$1 dir=$CACHE/kernels/$1 tmp
+	[ -z "$(kernel_root "$release")" ] || return 0
+	mkdir -p "$CACHE/kernels"
+	tmp=$(mktemp -d "$CACHE/kernels/.download.XXXXXX") || return 1
+	say "downloading linux-image-$release"
+	if ! (cd "$tmp" && apt-get -qq download "linux-image-$release" && dpkg-deb -x ./*.deb root) >&2; then
+		rm -rf "$tmp"
+		return 1
+	fi
+	# trixie's packages, and backports of them, keep modules under usr/lib
+	[ -d "$tmp/root/lib/modules" ] || ln -s usr/lib "$tmp/root/lib"
+	PATH=$PATH:/usr/sbin:/sbin depmod -b "$tmp/root" "$release" || return 1
+	rm -rf "$dir"
+	mv "$tmp/root" "$dir"
+	rm -rf "$tmp"
+}
+
+# kernel_release SERIES|RELEASE: prints the release to use, fetching its image if the machine has none.
+kernel_release() {
+	local want=$1 release
+	release=$(installed_kernels | newest_release "$want")
+	if [ -z "$release" ]; then
+		# prefer what the module can be built for without another package
+		release=$(headers_releases | newest_release "$want")
+		if [ -z "$release" ] || ! available_kernels | grep -qxF "$release"; then
+			release=$(available_kernels | newest_release "$want")
+		fi
+		if [ -z "$release" ] && "$HOST_LIB/deps" --update; then
+			release=$(available_kernels | newest_release "$want")
+		fi
+		[ -n "$release" ] || die "no Debian kernel $want: none installed, none in the package lists (apt-get update?)"
+		locked "$CACHE/kernels.lock" download_kernel "$release" ||
+			die "can't download linux-image-$release"
+	fi
+	echo "$release"
+}
+
+headers_releases() {
+	local dir
+	for dir in /lib/modules/*/build/ /usr/src/linux-headers-*-amd64/; do
+		[ -e "$dir/Makefile" ] || continue
+		dir=${dir%/}
+		dir=${dir%/build}
+		dir=${dir##*/}
+		echo "${dir#linux-headers-}"
+	done | sort -u
+}
+
+# The build directory of a release's headers, installing them if need be.
+headers_dir() {
+	local release=$1 dir try
+	for try in 1 2; do
+		for dir in "/lib/modules/$release/build" "/usr/src/linux-headers-$release"; do
+			if [ -e "$dir/Makefile" ]; then
+				echo "$dir"
+				return
+			fi
+		done
+		[ "$try" = 1 ] && "$HOST_LIB/deps" "linux-headers-$release" >&2
+	done
+	die "no headers for $release: install linux-headers-$release"
+}
+
+# guest_kernels DIR: vmlinuz-6.1, vmlinuz-6.12 and vmlinuz-6.1-cloud there, for the tests that boot them.
+guest_kernels() {
+	local series release
+	mkdir -p "$1"
+	for series in 6.1 6.12 6.1-cloud; do
+		release=$(kernel_release "$series") || return 1
+		cp -pu "$(kernel_root "$release")boot/vmlinuz-$release" "$1/vmlinuz-$series" || return 1
+	done
+}
+
+# Can this machine run guests itself? Prints why not, or nothing: then /dev/pvhv is there, and $1 exists if we loaded the module.
+own_hardware() {
+	local loaded=$1 here ko why
+	[ ! -w /dev/pvhv ] || return 0
+	here=$(uname -r)
+	grep -qw svm /proc/cpuinfo || { echo "this machine has no AMD-V"; return; }
+	[ -e "/lib/modules/$here/build/Makefile" ] || "$HOST_LIB/deps" "linux-headers-$here" 2>/dev/null ||
+		{ echo "no headers for the running kernel $here"; return; }
+	ko=$(build_module "$here") || { echo "pvhv.ko does not build for the running kernel $here"; return; }
+	as_root modprobe -q irqbypass 2>/dev/null
+	if ! why=$(as_root insmod "$ko" 2>&1); then
+		echo "loading pvhv.ko: ${why##*: }"
+		return
+	fi
+	: >"$loaded"
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Is $1 missing or older than any of the sources under $2...?
+stale() {
+	local target=$1
+	shift
+	[ -e "$target" ] || return 0
+	[ -n "$(find "$@" -type f \( -name '*.[chS]' -o -name Kbuild -o -name Makefile \) -newer "$target" -print -quit 2>/dev/null)" ]
+}
+
+# build_module RELEASE: prints the path of pvhv.ko for it, built if missing or old.
+build_module() {
+	local release=$1 ko=$TOP/build/$1/pvhv.ko
+	locked "$TOP/build/.lock-$release" build_module_locked "$release" "$ko" || return 1
+	echo "$ko"
+}
+
+build_module_locked() {
+	local release=$1 ko=$2 kdir
+	stale "$ko" "$TOP/kmod" "$TOP/uapi" "$TOP/Kbuild" || return 0
+	kdir=$(headers_dir "$release") || return 1
+	say "building pvhv.ko for $release"
+	make -s -C "$TOP" module KDIR="$kdir" KRELEASE="$release" >&2
+}

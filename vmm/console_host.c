@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the console's bytes come from and go to: the terminal or pipes that
+ * pvhv-run was started with, a pseudo-terminal, a file, a Unix socket.
+ * Opened last of all, so that a start that fails leaves no file behind.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "vmm.h"
+
+static int check_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	int err = 0;
+
+	dir = slash ? strndup(path, slash - path + 1) : strdup(".");
+	if (!dir)
+		return fail(-ENOMEM, "out of memory");
+	if (access(dir, W_OK | X_OK))
+		err = fail(-errno, "--console: '%s': %s: name a path that can be written",
+			   path, strerror(errno));
+	free(dir);
+	return err;
+}
+
+/* Could it be opened?  Makes nothing. */
+int console_host_check(enum console_kind kind, const char *path)
+{
+	struct stat st;
+
+	if (kind == CONSOLE_SOCKET &&
+	    strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return fail(-ENAMETOOLONG, "--console: '%s': longer than a socket's name may be: shorten it",
+			    path);
+	if (kind == CONSOLE_SOCKET && !lstat(path, &st) && !S_ISSOCK(st.st_mode))
+		return fail(-EEXIST, "--console: '%s': there and no socket: name another path",
+			    path);
+	if (kind == CONSOLE_FILE && !stat(path, &st)) {
+		if (S_ISDIR(st.st_mode) || access(path, W_OK))
+			return fail(-EACCES, "--console: '%s': cannot be written: name another file",
+				    path);
+		return 0;
+	}
+	if (kind == CONSOLE_FILE || kind == CONSOLE_SOCKET)
+		return check_directory(path);
+	return 0;
+}
+
+static int open_stdio(struct console_host *host)
+{
+	host->out = STDOUT_FILENO;
+	host->in = STDIN_FILENO;
+	if (!isatty(STDIN_FILENO))
+		return 0;
+	/* In the background, the terminal is somebody else's. */
+	if (tcgetpgrp(STDIN_FILENO) != getpgrp()) {
+		host->in = -1;
+		return 0;
+	}
+	host->escape = true;
+	return tty_raw(STDIN_FILENO) ?
+	       fail(-EIO, "--console: cannot set the terminal to raw mode: use --console pty") : 0;
+}
+
+static int open_pty(struct console_host *host)
+{
+	struct termios tio;
+	const char *name;
+	int slave, err;
+
+	host->out = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (host->out < 0 || grantpt(host->out) || unlockpt(host->out))
+		goto fail;
+	name = ptsname(host->out);
+	slave = name ? open(name, O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+	if (slave < 0)
+		goto fail;
+	if (!tcgetattr(slave, &tio)) {
+		cfmakeraw(&tio);
+		tcsetattr(slave, TCSANOW, &tio);
+	}
+	/* Opened and closed once, the master can tell whether anyone is there. */
+	close(slave);
+	host->in = host->out;
+	note("console is %s", name);
+	return 0;
+fail:
+	err = -errno;
+	return fail(err, "--console: cannot make a pseudo-terminal: %s",
+		    strerror(-err));
+}
+
+static int open_file(struct console_host *host)
+{
+	host->out = open(host->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
+			 O_NOCTTY, 0644);
+	if (host->out < 0)
+		return fail(-errno, "--console: '%s': %s: name a file that can be written",
+			    host->path, strerror(errno));
+	return 0;
+}
+
+/* A socket that nobody listens on any more may be taken over. */
+static int remove_stale(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int ret = -EADDRINUSE;
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) &&
+	    errno == ECONNREFUSED)
+		ret = unlink(addr->sun_path) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int open_socket(struct console_host *host)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	mode_t mask;
+	int ret;
+
+	strncpy(addr.sun_path, host->path, sizeof(addr.sun_path) - 1);
+	host->listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (host->listen < 0)
+		goto fail;
+	/* A console is a root shell to whoever connects: only the owner may. */
+	mask = umask(0177);
+	ret = bind(host->listen, (struct sockaddr *)&addr, sizeof(addr));
+	if (ret && errno == EADDRINUSE) {
+		ret = remove_stale(&addr);
+		if (!ret)
+			ret = bind(host->listen, (struct sockaddr *)&addr,
+				   sizeof(addr));
+		else
+			errno = -ret;
+	}
+	umask(mask);
+	if (ret)
+		goto fail;
+	host->bound = true;
+	if (!listen(host->listen, 1))
+		return 0;
+fail:
+	return fail(-errno, "--console: '%s': %s: name another path",
+		    host->path, strerror(errno));
+}
+
+int console_host_open(struct console_host *host, enum console_kind kind,
+		      const char *path)
+{
+	int ret = 0;
+
+	memset(host, 0, sizeof(*host));
+	host->kind = kind;
+	host->path = path;
+	host->in = -1;
+	host->out = -1;
+	host->listen = -1;
+	switch (kind) {
+	case CONSOLE_STDIO:
+		ret = open_stdio(host);
+		break;
+	case CONSOLE_PTY:
+		ret = open_pty(host);
+		break;
+	case CONSOLE_FILE:
+		ret = open_file(host);
+		break;
+	case CONSOLE_SOCKET:
+		ret = open_socket(host);
+		break;
+	case CONSOLE_NONE:
+		break;
+	}
+	if (ret)
+		console_host_close(host);
+	return ret;
+}
+
+void console_host_close(struct console_host *host)
+{
+	tty_restore();
+	if (host->out > STDERR_FILENO)
+		close(host->out);
+	if (host->listen >= 0)
+		close(host->listen);
+	if (host->bound)
+		unlink(host->path);
+	host->in = -1;
+	host->out = -1;
+	host->listen = -1;
+	host->bound = false;
+}
+
+/* A pseudo-terminal that nobody has open: its other side is hung up. */
+bool console_host_waits(const struct console_host *host)
+{
+	struct pollfd pfd = { .fd = host->out, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & POLLHUP);
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pvhv-run: one process, one virtual machine.
+ *
+ * Everything that can be wrong is looked at before anything is made: command
+ * line, files, memory, device.  Then the machine is built, loaded, run and
+ * taken down; the exit status says how the guest ended (pvhv-run(1)).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "vmm.h"
+
+/* A descriptor that we open must not become somebody's standard output. */
+static int fill_standard_fds(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+		if (fd < 0)
+			return fail(-errno, "/dev/null: %s", strerror(errno));
+	} while (fd <= STDERR_FILENO);
+	close(fd);
+	return 0;
+}
+
+static const char *console_name(const struct options *opt)
+{
+	static const char * const names[] = {
+		[CONSOLE_STDIO] = "stdio", [CONSOLE_PTY] = "pty",
+		[CONSOLE_FILE] = "file ", [CONSOLE_SOCKET] = "socket ",
+		[CONSOLE_NONE] = "none",
+	};
+
+	return names[opt->console];
+}
+
+static void print_plan(const struct options *opt, enum boot_mode mode)
+{
+	printf("name:     %s\n", opt->name);
+	printf("device:   %s\n", opt->dev);
+	printf("kernel:   %s (%s)\n", opt->kernel, mode == BOOT_PVH ?
+	       "ELF, PVH entry" : "bzImage, 64-bit entry");
+	printf("initrd:   %s\n", opt->initrd ? opt->initrd : "none");
+	printf("append:   %s\n", opt->append);
+	printf("cpus:     %u\n", opt->cpus);
+	printf("memory:   %llu MiB\n", (unsigned long long)(opt->memory / MIB));
+	printf("console:  %s%s\n", console_name(opt),
+	       opt->console_path ? opt->console_path : "");
+	if (opt->exit_port)
+		printf("exit:     port 0x%x\n", PORT_EXIT);
+}
+
+static int build(struct vm *vm, const struct image *kernel,
+		 const struct image *initrd)
+{
+	int ret;
+
+	ret = vm_create(vm);
+	if (!ret)
+		ret = boot_load(vm, kernel, initrd);
+	if (!ret)
+		ret = vm_add_vcpus(vm);
+	return ret;
+}
+
+static int check(struct vm *vm, const struct image *kernel,
+		 const struct image *initrd, enum boot_mode *mode)
+{
+	const struct options *opt = vm->opt;
+	int ret;
+
+	ret = mem_check_host(opt->memory);
+	if (!ret)
+		ret = boot_check(kernel, initrd, opt->append, opt->memory,
+				 mode);
+	if (!ret)
+		ret = console_host_check(opt->console, opt->console_path);
+	if (!ret)
+		ret = vm_open(vm);
+	return ret;
+}
+
+static int run(const struct options *opt)
+{
+	struct image kernel = { .fd = -1 }, initrd = { .fd = -1 };
+	const struct image *rd = opt->initrd ? &initrd : NULL;
+	enum boot_mode mode;
+	struct vm vm;
+	int ret;
+
+	vm_init(&vm, opt);
+	ret = image_open(&kernel, "kernel", opt->kernel);
+	if (ret)
+		return ret;
+	if (rd)
+		ret = image_open(&initrd, "initrd", opt->initrd);
+	if (!ret)
+		ret = check(&vm, &kernel, rd, &mode);
+	if (ret)
+		goto out;
+	if (opt->dry_run) {
+		print_plan(opt, mode);
+		goto out;
+	}
+	ret = build(&vm, &kernel, rd);
+	/* In guest memory by now, or not needed any more. */
+	image_close(&kernel);
+	image_close(&initrd);
+	if (!ret)
+		ret = vm_run(&vm);
+out:
+	vm_destroy(&vm);
+	image_close(&initrd);
+	image_close(&kernel);
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt;
+	int ret;
+
+	ret = fill_standard_fds();
+	if (ret)
+		return STATUS_ERROR;
+	ret = options_parse(&opt, argc, argv);
+	if (ret)
+		return STATUS_ERROR;
+	if (opt.help) {
+		options_help();
+	} else if (opt.version) {
+		puts("pvhv-run " VMM_VERSION);
+	} else {
+		prctl(PR_SET_NAME, opt.name);
+		ret = signals_init();
+		if (!ret)
+			ret = run(&opt);
+	}
+	if (ret >= 0 && fflush(stdout))
+		ret = fail(-EIO, "cannot write to standard output");
+	return ret < 0 ? STATUS_ERROR : ret;
+}

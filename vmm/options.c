@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The command line: long options, kvmtool's short ones, and key=value groups.
+ * Pointers into argv are kept, nothing is copied.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm.h"
+
+#define DEFAULT_DEV	"/dev/pvhv"
+#define DEFAULT_APPEND	"console=ttyS0"
+#define DEFAULT_MEMORY	(512 * MIB)
+
+enum {
+	OPT_CONSOLE = 256, OPT_NAME, OPT_DEV, OPT_DRY_RUN, OPT_EXIT_PORT,
+	OPT_HELP, OPT_VERSION
+};
+
+static const struct option longs[] = {
+	{ "kernel", required_argument, NULL, 'k' },
+	{ "initrd", required_argument, NULL, 'i' },
+	{ "append", required_argument, NULL, 'p' },
+	{ "params", required_argument, NULL, 'p' },
+	{ "memory", required_argument, NULL, 'm' },
+	{ "cpus", required_argument, NULL, 'c' },
+	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "name", required_argument, NULL, OPT_NAME },
+	{ "dev", required_argument, NULL, OPT_DEV },
+	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
+	{ "exit-port", no_argument, NULL, OPT_EXIT_PORT },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ NULL, 0, NULL, 0 }
+};
+
+void options_help(void)
+{
+	fputs("usage: pvhv-run --kernel FILE [OPTION]...\n"
+	      "Runs a virtual machine on " DEFAULT_DEV ".\n"
+	      "\n"
+	      "  -k, --kernel FILE      bzImage, or ELF with a PVH entry\n"
+	      "  -i, --initrd FILE      initial RAM disk\n"
+	      "  -p, --append TEXT      kernel command line (default: " DEFAULT_APPEND ")\n"
+	      "  -c, --cpus N           number of CPUs (default: 1)\n"
+	      "  -m, --memory SIZE      memory, in MiB or with K, M, G (default: 512M)\n"
+	      "      --memory size=SIZE,hugepages=thp|off|2M|1G\n"
+	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, none\n"
+	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
+	      "                         pvhv-run with that status\n"
+	      "      --name NAME        name of the machine, shown in the process list\n"
+	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
+	      "      --dry-run          check all of it, print the plan, start nothing\n"
+	      "      --help, --version\n"
+	      "\n"
+	      "On a terminal: Ctrl-A x quits, Ctrl-A b sends a break (SysRq), Ctrl-A a\n"
+	      "sends Ctrl-A.  SIGPWR presses the power button.\n"
+	      "\n"
+	      "Exit status:\n"
+	      "    0  the guest powered off, or Ctrl-A x\n"
+	      "    1  wrong usage, or the host cannot do it: one line says why\n"
+	      "    3  the guest asked for a reset (reboot, panic=)\n"
+	      "    4  the guest ended by a triple fault\n"
+	      "    5  the guest cannot go on: one line says why\n"
+	      "    N  what the guest wrote to the exit port, with --exit-port\n"
+	      "128+N  ended by signal N\n", stdout);
+}
+
+static int parse_number(const char *text, u64 *value, const char **end)
+{
+	char *stop;
+
+	/* strtoull() would accept a sign and leading blanks. */
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	*value = strtoull(text, &stop, 10);
+	*end = stop;
+	return -errno;
+}
+
+/* "512", "512M", "512MiB", "1G"; MiB without a unit. */
+int options_size(const char *text, u64 *bytes)
+{
+	static const char units[] = "KMGT";
+	u64 value, unit = MIB;
+	const char *end, *u;
+
+	if (parse_number(text, &value, &end))
+		return -EINVAL;
+	if (*end) {
+		u = strchr(units, *end & ~0x20);
+		if (!u || !*u)
+			return -EINVAL;
+		unit = KIB << (10 * (u - units));
+		end++;
+		if (!strcmp(end, "iB") || !strcmp(end, "B"))
+			end += strlen(end);
+	}
+	if (*end)
+		return -EINVAL;
+	if (value > UINT64_MAX / unit)
+		return -ERANGE;
+	*bytes = value * unit;
+	return 0;
+}
+
+static int bad_size(const char *text)
+{
+	return fail(-EINVAL, "--memory: '%s' is not a size: give one like 512M or 2G",
+		    text);
+}
+
+static int parse_pages(const char *text, enum mem_pages *pages)
+{
+	static const struct {
+		const char *name;
+		enum mem_pages pages;
+	} kinds[] = {
+		{ "thp", MEM_PAGES_THP }, { "off", MEM_PAGES_SMALL },
+		{ "2M", MEM_PAGES_2M }, { "1G", MEM_PAGES_1G },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (!strcmp(text, kinds[i].name)) {
+			*pages = kinds[i].pages;
+			return 0;
+		}
+	return fail(-EINVAL, "--memory: hugepages=%s is unknown: use thp, off, 2M or 1G",
+		    text);
+}
+
+/* "SIZE" or "size=SIZE,hugepages=KIND"; commas become ends of strings. */
+static int parse_memory(struct options *opt, char *text)
+{
+	char *next, *value;
+	int ret = 0;
+
+	if (!strchr(text, '='))
+		return options_size(text, &opt->memory) ? bad_size(text) : 0;
+	for (; text && !ret; text = next) {
+		next = strchr(text, ',');
+		if (next)
+			*next++ = 0;
+		value = strchr(text, '=');
+		if (!value)
+			return fail(-EINVAL, "--memory: '%s' is no key=value: use size= and hugepages=",
+				    text);
+		*value++ = 0;
+		if (!strcmp(text, "size"))
+			ret = options_size(value, &opt->memory) ?
+			      bad_size(value) : 0;
+		else if (!strcmp(text, "hugepages"))
+			ret = parse_pages(value, &opt->pages);
+		else
+			return fail(-EINVAL, "--memory: unknown key '%s': use size= and hugepages=",
+				    text);
+	}
+	return ret;
+}
+
+static int parse_console(struct options *opt, const char *text)
+{
+	static const struct {
+		const char *name;
+		enum console_kind kind;
+	} kinds[] = {
+		{ "stdio", CONSOLE_STDIO }, { "pty", CONSOLE_PTY },
+		{ "none", CONSOLE_NONE }, { "file=", CONSOLE_FILE },
+		{ "socket=", CONSOLE_SOCKET },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t len = strlen(kinds[i].name);
+		bool path = kinds[i].name[len - 1] == '=';
+
+		if (strncmp(text, kinds[i].name, len) ||
+		    (path ? !text[len] : text[len]))
+			continue;
+		opt->console = kinds[i].kind;
+		opt->console_path = path ? text + len : NULL;
+		return 0;
+	}
+	return fail(-EINVAL, "--console: '%s' is unknown: use stdio, pty, file=PATH, socket=PATH or none",
+		    text);
+}
+
+static int parse_cpus(struct options *opt, const char *text)
+{
+	const char *end;
+	u64 value;
+
+	if (parse_number(text, &value, &end) || *end || !value ||
+	    value > MAX_CPUS)
+		return fail(-EINVAL, "--cpus: '%s' is not a number from 1 to %d: give one",
+			    text, MAX_CPUS);
+	opt->cpus = value;
+	return 0;
+}
+
+static int unknown(int argc, char **argv, int at)
+{
+	/* getopt names a short option, and else stands after the long one. */
+	if (optopt && optopt < 256)
+		return fail(-EINVAL, "unknown option or missing argument '-%c': see pvhv-run --help",
+			    optopt);
+	return fail(-EINVAL, "unknown option or missing argument '%s': see pvhv-run --help",
+		    at < argc ? argv[at] : "");
+}
+
+static int parse_one(struct options *opt, int c)
+{
+	switch (c) {
+	case 'k':
+		opt->kernel = optarg;
+		return 0;
+	case 'i':
+		/* Empty, as from an unset variable in a unit file: none. */
+		opt->initrd = *optarg ? optarg : NULL;
+		return 0;
+	case 'p':
+		opt->append = optarg;
+		return 0;
+	case 'm':
+		return parse_memory(opt, optarg);
+	case 'c':
+		return parse_cpus(opt, optarg);
+	case OPT_CONSOLE:
+		return parse_console(opt, optarg);
+	case OPT_NAME:
+		opt->name = optarg;
+		return 0;
+	case OPT_DEV:
+		opt->dev = optarg;
+		return 0;
+	case OPT_DRY_RUN:
+		opt->dry_run = true;
+		return 0;
+	case OPT_EXIT_PORT:
+		opt->exit_port = true;
+		return 0;
+	case OPT_HELP:
+		opt->help = true;
+		return 0;
+	default:
+		opt->version = true;
+		return 0;
+	}
+}
+
+int options_parse(struct options *opt, int argc, char **argv)
+{
+	int c, at, ret = 0;
+
+	memset(opt, 0, sizeof(*opt));
+	opt->dev = DEFAULT_DEV;
+	opt->append = DEFAULT_APPEND;
+	opt->name = "guest";
+	opt->memory = DEFAULT_MEMORY;
+	opt->cpus = 1;
+
+	opterr = 0;
+	optind = 0;	/* start over, whoever parsed before */
+	for (at = 1; !ret; at = optind) {
+		optopt = 0;
+		c = getopt_long(argc, argv, "+k:i:p:m:c:", longs, NULL);
+		if (c < 0)
+			break;
+		ret = c == '?' ? unknown(argc, argv, at) : parse_one(opt, c);
+	}
+	if (ret || opt->help || opt->version)
+		return ret;
+	if (optind < argc)
+		return fail(-EINVAL, "'%s' is not an option: see pvhv-run --help",
+			    argv[optind]);
+	if (!opt->kernel)
+		return fail(-EINVAL, "no kernel: name one with --kernel FILE");
+	return 0;
+}

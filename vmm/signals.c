@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Signals.
+ *  1. Those that concern the machine are blocked in every thread and read by
+ *     the event loop; one that was ignored when we were started (nohup) stays
+ *     ignored.
+ *  2. The kick signal takes a vCPU thread out of KVM_RUN; it does nothing
+ *     else and only vCPU threads receive it.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm.h"
+
+static const int watched[] = {
+	SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPWR, SIGCONT
+};
+
+static sigset_t watch_set;
+static struct signalfd_siginfo info;
+static struct loop_op read_op;
+static int fd = -1;
+static void (*on_event)(void *arg, int number);
+static void *event_arg;
+
+int signals_kick_number(void)
+{
+	return SIGRTMIN;
+}
+
+static void kicked(int number)
+{
+	(void)number;
+}
+
+int signals_init(void)
+{
+	struct sigaction kick = { .sa_handler = kicked }, old;
+	sigset_t block;
+	unsigned int i;
+
+	sigemptyset(&watch_set);
+	for (i = 0; i < ARRAY_SIZE(watched); i++)
+		if (!sigaction(watched[i], NULL, &old) &&
+		    old.sa_handler != SIG_IGN)
+			sigaddset(&watch_set, watched[i]);
+	block = watch_set;
+	sigaddset(&block, signals_kick_number());
+	signal(SIGPIPE, SIG_IGN);
+	if (sigaction(signals_kick_number(), &kick, NULL) ||
+	    pthread_sigmask(SIG_BLOCK, &block, NULL))
+		return fail(-errno, "cannot set up signals: %s",
+			    strerror(errno));
+	return 0;
+}
+
+/* In a vCPU's thread. */
+void signals_allow_kick(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signals_kick_number());
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void read_done(struct loop_op *op, int res)
+{
+	if (res == sizeof(info))
+		on_event(event_arg, info.ssi_signo);
+	else if (res != -EINTR && res != -EAGAIN)
+		return;
+	/* signals_fini() may have come between. */
+	if (fd >= 0)
+		loop_read(op, fd, &info, sizeof(info));
+}
+
+int signals_start(void (*event)(void *arg, int number), void *arg)
+{
+	on_event = event;
+	event_arg = arg;
+	fd = signalfd(-1, &watch_set, SFD_CLOEXEC);
+	if (fd < 0)
+		return fail(-errno, "cannot watch signals: %s",
+			    strerror(errno));
+	read_op.done = read_done;
+	return loop_read(&read_op, fd, &info, sizeof(info));
+}
+
+void signals_fini(void)
+{
+	loop_cancel(&read_op);
+	if (fd >= 0)
+		close(fd);
+	fd = -1;
+}

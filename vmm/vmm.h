@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The internal header of pvhv-run: every type and function that crosses a
+ * file, grouped by the file that owns it.
+ *
+ * Threads: the main thread owns the event loop, the console's descriptors and
+ * everything before the first KVM_RUN; one thread per vCPU runs the guest and
+ * calls into the devices.  Fields are marked with who may touch them:
+ *   [c] constant once the vCPUs run      [m] main thread only
+ *   [v] the vCPU's own thread only       [l] under the named lock
+ *   [a] atomic
+ */
+#ifndef PVHV_VMM_H
+#define PVHV_VMM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <linux/kvm.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int64_t s64;
+
+#define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
+#define ALIGN_UP(x, a)		(((x) + ((a) - 1)) & ~((u64)(a) - 1))
+#define ALIGN_DOWN(x, a)	((x) & ~((u64)(a) - 1))
+#define container_of(p, type, member) \
+	((type *)((char *)(p) - offsetof(type, member)))
+#define KIB			1024ULL
+#define MIB			(1024 * KIB)
+#define GIB			(1024 * MIB)
+
+#define VMM_VERSION		"0.1"
+
+/* How the process ends; pvhv-run(1) documents the same numbers. */
+#define STATUS_POWEROFF		0
+#define STATUS_ERROR		1
+#define STATUS_REBOOT		3
+#define STATUS_TRIPLE_FAULT	4
+#define STATUS_INTERNAL		5
+#define STATUS_SIGNAL		128	/* plus the signal's number */
+
+/* The guest's physical address space. */
+#define LOW_RAM_MAX		0xd0000000ULL	/* 3.25 GiB, devices above */
+#define HIGH_RAM_BASE		0x100000000ULL
+#define IOAPIC_BASE		0xfec00000U
+#define LAPIC_BASE		0xfee00000U
+#define KVM_IDENTITY_MAP	0xfffbc000ULL
+#define KVM_TSS			0xfffbd000ULL
+
+/* Fixed places in the first MiB. */
+#define BOOT_GDT_GPA		0x500ULL
+#define BOOT_PARAMS_GPA		0x7000ULL	/* or hvm_start_info */
+#define BOOT_TABLES_GPA		0x9000ULL	/* six pages of page tables */
+#define BOOT_CMDLINE_GPA	0x20000ULL
+#define BOOT_CMDLINE_MAX	0x10000ULL
+#define BOOT_EBDA_GPA		0x9fc00ULL
+#define ACPI_GPA		0xe0000ULL
+#define ACPI_TABLES_MAX		0x10000ULL
+#define RESET_VECTOR_GPA	0xffff0ULL
+#define BOOT_HIGH_GPA		0x100000ULL
+
+/* Interrupt lines and ports. */
+#define GSI_COM1		4
+#define GSI_GED			9
+#define PORT_COM1		0x3f8
+#define PORT_RTC		0x70
+#define PORT_I8042_DATA		0x60
+#define PORT_I8042_CMD		0x64
+#define PORT_RESET		0xcf9
+#define PORT_PM			0x600	/* sleep control, sleep status, events */
+#define PORT_EXIT		0xf4
+
+#define MAX_CPUS		1024
+
+/* error.c: one line per failure, kept or printed. */
+extern void (*fail_sink)(const char *line);
+int fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* state.c: a self-describing byte buffer that devices save to and load from. */
+struct state {
+	u8 *data;
+	size_t len;
+	size_t cap;
+	size_t section;		/* where the open section's header is */
+	bool open;
+	int err;		/* first error of a put; sticky */
+};
+
+struct state_section {
+	const u8 *data;
+	size_t len;
+	u32 version;
+};
+
+void state_init(struct state *st);
+void state_free(struct state *st);
+void state_begin(struct state *st, const char *name, u32 version);
+void state_end(struct state *st);
+void state_put(struct state *st, const char *name, const void *data, size_t len);
+void state_put_u64(struct state *st, const char *name, u64 value);
+int state_find(const void *data, size_t len, const char *name,
+	       struct state_section *sec);
+int state_get(const struct state_section *sec, const char *name, void *data,
+	      size_t len, size_t *got);
+int state_get_u64(const struct state_section *sec, const char *name, u64 max,
+		  u64 *value);
+
+/* device.c: the table of devices. */
+struct device;
+
+struct device_ops {
+	const char *name;
+	u32 version;
+	void (*save)(struct device *dev, struct state *st);
+	int (*load)(struct device *dev, const struct state_section *sec);
+	void (*destroy)(struct device *dev);
+};
+
+struct device {
+	const struct device_ops *ops;	/* [c] */
+	struct device *next;		/* [c] */
+};
+
+struct devices {
+	struct device *head;		/* [c] */
+	struct device **tail;		/* [c] */
+};
+
+void devices_init(struct devices *devs);
+void devices_add(struct devices *devs, struct device *dev,
+		 const struct device_ops *ops);
+int devices_save(struct devices *devs, struct state *st);
+int devices_load(struct devices *devs, const void *data, size_t len);
+void devices_destroy(struct devices *devs);
+
+/* mem.c: guest memory and the one way to reach it. */
+enum mem_pages { MEM_PAGES_THP, MEM_PAGES_SMALL, MEM_PAGES_2M, MEM_PAGES_1G };
+
+struct mem {
+	u8 *host;		/* [c] all of RAM, low part first */
+	u64 size;		/* [c] */
+	u64 low;		/* [c] bytes below LOW_RAM_MAX */
+	u64 high;		/* [c] bytes from HIGH_RAM_BASE on */
+	int fd;			/* [c] memfd of huge pages, or -1 */
+};
+
+int mem_check_host(u64 size);
+int mem_init(struct mem *mem, u64 size, enum mem_pages pages);
+void mem_fini(struct mem *mem);
+void *mem_at(const struct mem *mem, u64 gpa, u64 len);
+int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len);
+int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len);
+
+struct image;
+int mem_load(const struct mem *mem, u64 gpa, const struct image *img, u64 off,
+	     u64 len);
+
+/* image.c: a file on the host that is copied into guest memory. */
+struct image {
+	int fd;
+	u64 size;
+	const char *path;
+	const char *what;	/* "kernel", "initrd" */
+};
+
+int image_open(struct image *img, const char *what, const char *path);
+void image_close(struct image *img);
+int image_read(const struct image *img, u64 off, void *buf, u64 len);
+
+/* options.c: the command line. */
+enum console_kind {
+	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET, CONSOLE_NONE
+};
+
+struct options {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	const char *name;
+	const char *dev;
+	const char *console_path;
+	enum console_kind console;
+	enum mem_pages pages;
+	u64 memory;
+	u32 cpus;
+	bool exit_port;
+	bool dry_run;
+	bool help;
+	bool version;
+};
+
+int options_parse(struct options *opt, int argc, char **argv);
+int options_size(const char *text, u64 *bytes);
+void options_help(void);
+
+/* loop.c: the io_uring event loop. */
+struct loop_op {
+	void (*done)(struct loop_op *op, int res);
+	bool busy;		/* [m] submitted and not yet done */
+};
+
+int loop_init(void (*woken)(void *arg), void *arg);
+void loop_fini(void);
+int loop_read(struct loop_op *op, int fd, void *buf, size_t len);
+int loop_write(struct loop_op *op, int fd, const void *buf, size_t len);
+int loop_accept(struct loop_op *op, int fd);
+int loop_poll(struct loop_op *op, int fd, u32 events);
+int loop_timer(struct loop_op *op, unsigned int ms);
+void loop_cancel(struct loop_op *op);
+void loop_wake(void);
+void loop_wake_soon(void);
+int loop_run(void);
+void loop_quit(void);
+
+/* iobus.c: who owns a port or an address. */
+struct iobus_region {
+	u64 base;
+	u64 len;
+	void (*read)(void *arg, u64 off, u8 *data, u32 len);
+	void (*write)(void *arg, u64 off, const u8 *data, u32 len);
+	void *arg;
+};
+
+#define IOBUS_MAX		32
+
+struct iobus {
+	struct iobus_region reg[IOBUS_MAX];	/* [c] sorted by base */
+	unsigned int nr;			/* [c] */
+};
+
+int iobus_add(struct iobus *bus, const struct iobus_region *reg);
+void iobus_read(const struct iobus *bus, u64 addr, u8 *data, u32 len);
+void iobus_write(const struct iobus *bus, u64 addr, const u8 *data, u32 len);
+
+/* vm.c: the virtual machine as a whole. */
+struct vm;
+
+enum boot_mode { BOOT_LONG_MODE, BOOT_PVH };
+
+struct boot {
+	enum boot_mode mode;
+	u64 entry;
+	u64 info;		/* boot_params or hvm_start_info */
+};
+
+struct vcpu {
+	struct vm *vm;		/* [c] */
+	struct kvm_run *run;	/* [v], immediate_exit [m] */
+	size_t run_size;	/* [c] */
+	pthread_t thread;	/* [m] */
+	u32 id;			/* [c] also its APIC ID */
+	int fd;			/* [c] */
+	bool started;		/* [m] */
+};
+
+struct serial;
+struct console;
+
+struct vm {
+	const struct options *opt;	/* [c] */
+	int dev_fd;			/* [c] */
+	int fd;				/* [c] */
+	u32 max_cpus;			/* [c] */
+	size_t run_size;		/* [c] */
+	struct mem mem;			/* [c] */
+	struct iobus pio;		/* [c] */
+	struct iobus mmio;		/* [c] */
+	struct devices devices;		/* [c] */
+	struct boot boot;		/* [c] */
+	u64 rsdp;			/* [c] */
+	struct serial *serial;		/* [c] */
+	struct console *console;	/* [c] */
+	struct device *power;		/* [c] */
+	struct vcpu *vcpus;		/* [c] */
+	u32 nr_vcpus;			/* [c] created so far */
+	bool kicked;			/* [m] vCPUs were told to stop */
+	atomic_uint running;		/* [a] vCPU threads not yet ended */
+	atomic_int status;		/* [a] exit status, -1 while running */
+};
+
+void vm_init(struct vm *vm, const struct options *opt);
+int vm_open(struct vm *vm);
+int vm_create(struct vm *vm);
+int vm_add_vcpus(struct vm *vm);
+void vm_destroy(struct vm *vm);
+int vm_run(struct vm *vm);
+void vm_stop(struct vm *vm, int status);
+bool vm_stopping(const struct vm *vm);
+
+/* vcpu.c: the run loop of one vCPU. */
+int vcpu_create(struct vm *vm, struct vcpu *vcpu, u32 id);
+void vcpu_destroy(struct vcpu *vcpu);
+int vcpu_start(struct vcpu *vcpu);
+void vcpu_kick(struct vcpu *vcpu);
+void vcpu_join(struct vcpu *vcpu);
+
+/* vcpu_init.c: a vCPU before its first instruction. */
+int vcpu_init(struct vcpu *vcpu, const struct boot *boot);
+
+/* cpuid.c: what the guest sees of its CPU. */
+struct kvm_cpuid2 *cpuid_supported(int dev_fd);
+void cpuid_for_vcpu(struct kvm_cpuid2 *cpuid, u32 id, u32 cpus, bool deadline);
+const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid,
+					  u32 function, u32 index);
+
+/* irq.c: interrupt lines. */
+int irq_init(struct vm *vm);
+void irq_line(struct vm *vm, u32 gsi, bool level);
+
+/* serial.c: a 16550A. */
+struct serial_host {
+	void (*transmit)(void *arg, u8 byte);	/* may block */
+	void (*room)(void *arg);		/* receiver emptied */
+	void (*irq)(void *arg, bool level);
+	void *arg;
+};
+
+struct serial *serial_create(const struct serial_host *host);
+struct device *serial_device(struct serial *s);
+const struct device_ops *serial_device_ops(void);
+void serial_read(void *serial, u64 off, u8 *data, u32 len);
+void serial_write(void *serial, u64 off, const u8 *data, u32 len);
+size_t serial_receive(struct serial *s, const u8 *data, size_t len);
+bool serial_break(struct serial *s);
+
+/* rtc.c: an MC146818 clock. */
+struct rtc;
+struct rtc *rtc_create(s64 (*now)(void));
+struct device *rtc_device(struct rtc *rtc);
+const struct device_ops *rtc_device_ops(void);
+void rtc_read(void *rtc, u64 off, u8 *data, u32 len);
+void rtc_write(void *rtc, u64 off, const u8 *data, u32 len);
+
+/* power.c: ACPI sleep registers, the power button, reset ports, exit port. */
+struct power_host {
+	void (*stop)(void *arg, int status);
+	void (*irq)(void *arg, bool level);
+	void *arg;
+};
+
+struct device *power_create(const struct power_host *host);
+const struct device_ops *power_device_ops(void);
+int power_attach(struct device *power, struct iobus *pio, bool exit_port);
+void power_button(struct device *power);
+
+/* aml.c: a small AML emitter. */
+struct aml {
+	u8 *data;
+	size_t len;
+	size_t cap;
+	bool overflow;
+};
+
+struct aml_block {
+	size_t start;
+};
+
+void aml_byte(struct aml *a, u8 value);
+void aml_bytes(struct aml *a, const void *data, size_t len);
+void aml_path(struct aml *a, const char *path);
+void aml_integer(struct aml *a, u64 value);
+void aml_string(struct aml *a, const char *text);
+void aml_name(struct aml *a, const char *path);
+void aml_name_integer(struct aml *a, const char *path, u64 value);
+void aml_name_string(struct aml *a, const char *path, const char *text);
+void aml_name_eisaid(struct aml *a, const char *path, const char *id);
+struct aml_block aml_scope(struct aml *a, const char *path);
+struct aml_block aml_device(struct aml *a, const char *path);
+struct aml_block aml_method(struct aml *a, const char *path, u8 args,
+			    bool serialized);
+struct aml_block aml_package(struct aml *a, u8 elements);
+struct aml_block aml_if(struct aml *a);
+struct aml_block aml_field(struct aml *a, const char *region, u8 flags);
+void aml_end(struct aml *a, struct aml_block block);
+void aml_region_io(struct aml *a, const char *path, u16 port, u8 len);
+void aml_field_unit(struct aml *a, const char *name, u8 bits);
+struct aml_block aml_resources(struct aml *a, const char *path);
+void aml_resources_end(struct aml *a, struct aml_block block);
+void aml_res_io(struct aml *a, u16 port, u8 len);
+void aml_res_irq(struct aml *a, u32 gsi, bool level);
+
+/* acpi.c: the tables. */
+int acpi_build(void *buf, size_t cap, u64 gpa, u32 cpus, size_t *used);
+
+/* boot.c: from files to an entry point. */
+int boot_load(struct vm *vm, const struct image *kernel,
+	      const struct image *initrd);
+int boot_check(const struct image *kernel, const struct image *initrd,
+	       const char *cmdline, u64 memory, enum boot_mode *mode);
+int boot_place_initrd(const struct image *initrd, u64 low_ram, u64 floor,
+		      u64 limit, u64 *gpa);
+
+struct boot_range {
+	u64 base;
+	u64 len;
+	u32 type;		/* e820 numbers */
+};
+
+unsigned int boot_memory_map(u64 low, u64 high, struct boot_range out[6]);
+
+/* boot_bzimage.c: the 64-bit boot protocol. */
+struct bzimage {
+	u64 payload_off;	/* protected mode part in the file */
+	u64 payload_len;
+	u64 load;		/* where it goes */
+	u64 end;		/* first byte the kernel does not need at once */
+	u64 initrd_max;
+	u32 cmdline_max;
+	u32 header_len;
+	u8 header[0x100];	/* setup_header as found, from offset 0x1f1 */
+};
+
+int bzimage_parse(const struct image *img, u64 low_ram, struct bzimage *bz);
+int bzimage_load(const struct mem *mem, const struct image *img,
+		 const struct image *initrd, const char *cmdline, u64 rsdp,
+		 struct boot *boot);
+
+/* boot_elf.c: an ELF kernel with a PVH note. */
+#define ELF_MAX_SEGMENTS	32
+
+struct elf_segment {
+	u64 off;
+	u64 file_len;
+	u64 gpa;
+	u64 mem_len;
+};
+
+struct elf_kernel {
+	struct elf_segment seg[ELF_MAX_SEGMENTS];
+	u32 nr;
+	u32 entry;
+	u64 end;
+};
+
+bool elf_probe(const struct image *img);
+int elf_parse(const struct image *img, u64 low_ram, struct elf_kernel *elf);
+int elf_load(const struct mem *mem, const struct image *img,
+	     const struct elf_kernel *elf);
+
+/* boot_pvh.c: hvm_start_info. */
+int pvh_load(const struct mem *mem, const struct image *img,
+	     const struct image *initrd, const char *cmdline, u64 rsdp,
+	     struct boot *boot);
+
+/* console.c: the two byte queues between serial port and host. */
+struct console_guest {
+	size_t (*receive)(void *arg, const u8 *data, size_t len);
+	bool (*send_break)(void *arg);
+	void (*quit)(void *arg);	/* the escape key's x */
+	void (*drained)(void *arg);	/* all output is with the host */
+	void *arg;
+};
+
+struct console *console_create(const struct console_guest *guest);
+void console_destroy(struct console *con);
+int console_open(struct console *con, enum console_kind kind, const char *path);
+void console_close(struct console *con);
+void console_put(struct console *con, u8 byte);
+void console_room(struct console *con);
+void console_service(struct console *con);
+bool console_drained(struct console *con);
+void console_abandon(struct console *con);
+
+/* console_host.c: what the console's bytes come from and go to. */
+struct console_host {
+	enum console_kind kind;
+	const char *path;
+	int in;			/* [m] -1 while there is none */
+	int out;		/* [m] -1 while there is none */
+	int listen;		/* [m] a socket that accepts clients, or -1 */
+	bool escape;		/* [m] a terminal: the escape key works */
+	bool bound;		/* [m] the socket's file is ours to unlink */
+};
+
+int console_host_check(enum console_kind kind, const char *path);
+int console_host_open(struct console_host *host, enum console_kind kind,
+		      const char *path);
+void console_host_close(struct console_host *host);
+bool console_host_waits(const struct console_host *host);
+
+/* tty.c: raw mode and the way back. */
+int tty_raw(int fd);
+void tty_restore(void);
+void tty_continue(void);
+
+/* escape.c: the escape key, a pure state machine. */
+enum escape_action { ESCAPE_NONE, ESCAPE_QUIT, ESCAPE_BREAK, ESCAPE_HELP };
+
+struct escape {
+	bool armed;
+};
+
+enum escape_action escape_feed(struct escape *esc, u8 byte, u8 *out,
+			       size_t *out_len);
+
+/* signals.c: signals as events of the loop. */
+int signals_init(void);
+int signals_start(void (*event)(void *arg, int signal), void *arg);
+void signals_fini(void);
+int signals_kick_number(void);
+void signals_allow_kick(void);
+
+/* notify.c: sd_notify(3)'s protocol. */
+int notify_state(const char *text);
+
+#endif /* PVHV_VMM_H */
