@@ -105,7 +105,7 @@ static const u32 map_one[256] = {
 };
 
 static const u32 map_0f[256] = {
-	[0x00] = G(GROUP_6, NOREP), G(GROUP_7, NOREP),
+	[0x00] = G(GROUP_6, 0), G(GROUP_7, 0),
 	[0x06] = S(CLTS),
 	[0x08] = S(INVD), S(WBINVD),
 	[0x20] = E(MOV_FROM_CR, RM_R, MODRM | REGONLY), E(MOV_FROM_DR, RM_R, MODRM | REGONLY),
@@ -313,7 +313,7 @@ static u8 source_size(u8 opsize, u32 entry)
 	return size;
 }
 
-/* F3 before these two is no repeat prefix but part of the opcode; plain 90 is a no-operation nobody traps. */
+/* What F2 and F3 mean after the opcode is known: a repetition, another instruction, nothing. */
 static void refine_by_rep(struct pvhv_insn *insn, const struct stream *s)
 {
 	if (insn->op == PVHV_OP_WBINVD && s->rep == 0xf3)
@@ -365,6 +365,21 @@ static int take_opcode(struct stream *s, u8 opcode, u32 *entry)
 	return PVHV_DECODE_OK;
 }
 
+/* Do F2 and F3 make this member of group 7 another instruction? Before the rest CPUs ignore them. */
+static bool rep_selects_other(u8 op)
+{
+	switch (op) {
+	case PVHV_OP_CLAC:		/* ERETS, ERETU */
+	case PVHV_OP_MONITORX:		/* MCOMMIT */
+	case PVHV_OP_RDPRU:		/* RMPQUERY, RMPREAD */
+	case PVHV_OP_INVLPGB:		/* RMPUPDATE, RMPADJUST */
+	case PVHV_OP_TLBSYNC:		/* PVALIDATE, PSMASH */
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Replaces a group's entry by the one that ModRM selects; 0 if there is none. */
 static u32 resolve_group(u32 entry, u8 modrm, const struct stream *s)
 {
@@ -373,10 +388,7 @@ static u32 resolve_group(u32 entry, u8 modrm, const struct stream *s)
 	if (ENTRY_OP(entry) == GROUP_7 && modrm >= 0xc0 && group7_reg[modrm - 0xc0]) {
 		u8 op = group7_reg[modrm - 0xc0];
 
-		/* F2 and F3 select other instructions, save for VMMCALL, which VMGEXIT is outside SEV-ES. */
-		if (s->rep && op != PVHV_OP_VMMCALL)
-			return 0;
-		return op | MODRM;
+		return s->rep && rep_selects_other(op) ? 0 : op | MODRM;
 	}
 	member = groups[ENTRY_OP(entry)][modrm >> 3 & 7];
 	return member ? member | (entry & ~(0x7ffu | GROUP)) : 0;

@@ -379,10 +379,14 @@ long pvhv_ioctl_get_irqchip(void *obj, void *data, unsigned long arg)
 
 long pvhv_ioctl_set_irqchip(void *obj, void *data, unsigned long arg)
 {
-	const struct kvm_irqchip *chip = data;
 	struct pvhv_vm *vm = obj;
+	struct kvm_irqchip *chip;
+	long ret = 0;
 	int idx;
 
+	chip = memdup_user((void __user *)arg, sizeof(*chip));
+	if (IS_ERR(chip))
+		return PTR_ERR(chip);
 	idx = srcu_read_lock(&vm->srcu);
 	switch (chip->chip_id) {
 	case KVM_IRQCHIP_PIC_MASTER:
@@ -393,11 +397,12 @@ long pvhv_ioctl_set_irqchip(void *obj, void *data, unsigned long arg)
 		pvhv_ioapic_set(vm, &chip->chip.ioapic);
 		break;
 	default:
-		srcu_read_unlock(&vm->srcu, idx);
-		return -EINVAL;
+		ret = -EINVAL;
+		break;
 	}
 	srcu_read_unlock(&vm->srcu, idx);
-	return 0;
+	kfree(chip);
+	return ret;
 }
 
 /* KVM_IRQ_LINE and, with the status copied out, KVM_IRQ_LINE_STATUS. */

@@ -184,6 +184,8 @@ static int __init pvhv_init(void)
 	pvhv_syscore_register(&pvhv_syscore);
 	register_reboot_notifier(&reboot_notifier);
 	pvhv_stats_init();
+	/* Not for each VM: it patches the scheduler's code on all CPUs. */
+	preempt_notifier_inc();
 	r = pvhv_chardev_init();
 	if (r)
 		goto err_stats;
@@ -191,6 +193,7 @@ static int __init pvhv_init(void)
 	return 0;
 
 err_stats:
+	preempt_notifier_dec();
 	pvhv_stats_exit();
 	unregister_reboot_notifier(&reboot_notifier);
 	pvhv_syscore_unregister(&pvhv_syscore);
@@ -207,6 +210,7 @@ err_backend:
 static void __exit pvhv_exit(void)
 {
 	pvhv_chardev_exit();
+	preempt_notifier_dec();
 	pvhv_stats_exit();
 	unregister_reboot_notifier(&reboot_notifier);
 	pvhv_syscore_unregister(&pvhv_syscore);

@@ -187,6 +187,9 @@ static int complete_mmio(struct pvhv_vcpu *vcpu)
 	struct pvhv_mmio *m = vcpu->mmio;
 	struct mmio_fragment *f = &m->fragments[m->next - 1];
 
+	/* Userspace may have set new registers: then there is nothing to complete. */
+	if (vcpu->rip != m->ctx.rip)
+		return PVHV_RESUME;
 	if (!vcpu->run->mmio.is_write)
 		memcpy(f->data, vcpu->run->mmio.data, sizeof(f->data));
 	f->done = true;

@@ -41,8 +41,16 @@ static int to_user(struct pvhv_vcpu *vcpu, u32 count, int (*complete)(struct pvh
 
 /* --- one value in a register --- */
 
+/* Userspace may have set new registers: then there is nothing to complete. */
+static bool moved_on(struct pvhv_vcpu *vcpu)
+{
+	return vcpu->rip != vcpu->pio.rip;
+}
+
 static int complete_single(struct pvhv_vcpu *vcpu)
 {
+	if (moved_on(vcpu))
+		return PVHV_RESUME;
 	if (vcpu->pio.in)
 		set_in_result(vcpu, vcpu->pio_data, vcpu->pio.size);
 	pvhv_finish_insn(vcpu, vcpu->pio.next_rip);
@@ -146,6 +154,8 @@ static int complete_string(struct pvhv_vcpu *vcpu)
 	u32 count = vcpu->pio.count;
 	int r;
 
+	if (moved_on(vcpu))
+		return PVHV_RESUME;
 	if (vcpu->pio.in) {
 		r = pvhv_write_linear(vcpu, vcpu->pio.linear, vcpu->pio_data,
 				      count * vcpu->pio.size);
@@ -233,6 +243,7 @@ int pvhv_handle_pio(struct pvhv_vcpu *vcpu)
 	const struct pvhv_exit *e = &vcpu->exit;
 
 	vcpu->stat.pio_exits++;
+	vcpu->pio.rip = vcpu->rip;
 	vcpu->pio.port = e->pio.port;
 	vcpu->pio.size = e->pio.size;
 	vcpu->pio.in = e->pio.in;

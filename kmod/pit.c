@@ -11,6 +11,7 @@
  * not a precise thing. Lock: pit->lock, never held while a line is set.
  */
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "pvhv.h"
 
@@ -555,14 +556,16 @@ long pvhv_ioctl_set_pit2(void *obj, void *data, unsigned long arg)
 
 long pvhv_ioctl_reinject_control(void *obj, void *data, unsigned long arg)
 {
-	const struct kvm_reinject_control *control = data;
+	struct kvm_reinject_control control;
 	struct pvhv_vm *vm = obj;
 	struct pvhv_pit *pit = smp_load_acquire(&vm->pit);
 
+	if (copy_from_user(&control, (void __user *)arg, sizeof(control)))
+		return -EFAULT;
 	if (!pit)
 		return -ENXIO;
 	mutex_lock(&vm->irq_lock);
-	set_reinject(pit, control->pit_reinject);
+	set_reinject(pit, control.pit_reinject);
 	mutex_unlock(&vm->irq_lock);
 	return 0;
 }

@@ -270,7 +270,7 @@ struct pvhv_vcpu {
 		u32 count;
 		u64 linear;
 		u8 asize;
-		u64 next_rip;
+		u64 rip, next_rip;
 	} pio;
 	struct pvhv_mmio *mmio;		/* instruction in flight, mmio.c */
 
@@ -774,7 +774,7 @@ void pvhv_eventfd_module_exit(void);
 void pvhv_irqchip_destroy(struct pvhv_vm *vm);	/* before the vCPUs go */
 long pvhv_ioctl_create_irqchip(void *vm, void *data, unsigned long arg);
 long pvhv_ioctl_get_irqchip(void *vm, void *data, unsigned long arg);
-long pvhv_ioctl_set_irqchip(void *vm, void *data, unsigned long arg);
+long pvhv_ioctl_set_irqchip(void *vm, void *data, unsigned long arg);	/* RAW: numbered as a read */
 long pvhv_ioctl_irq_line(void *vm, void *data, unsigned long arg);	/* and _STATUS */
 long pvhv_ioctl_signal_msi(void *vm, void *data, unsigned long arg);
 long pvhv_ioctl_set_gsi_routing(void *vm, void *data, unsigned long arg);	/* RAW */
@@ -877,7 +877,7 @@ void pvhv_lapic_tsc_changed(struct pvhv_vcpu *vcpu);	/* re-arm the deadline */
 long pvhv_ioctl_create_pit2(void *vm, void *data, unsigned long arg);	/* LOCK */
 long pvhv_ioctl_get_pit2(void *vm, void *data, unsigned long arg);
 long pvhv_ioctl_set_pit2(void *vm, void *data, unsigned long arg);
-long pvhv_ioctl_reinject_control(void *vm, void *data, unsigned long arg);
+long pvhv_ioctl_reinject_control(void *vm, void *data, unsigned long arg); /* RAW: no size */
 void pvhv_pit_destroy(struct pvhv_vm *vm);
 
 /* ------------------------------------------------- guest-visible CPU ----

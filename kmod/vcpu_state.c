@@ -586,8 +586,8 @@ const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
 	{ KVM_SET_MSRS, PVHV_IOC_RAW, pvhv_ioctl_set_msrs },
 	{ KVM_GET_CPUID2, PVHV_IOC_RAW, pvhv_ioctl_get_cpuid2 },
 	{ KVM_SET_CPUID2, PVHV_IOC_RAW, pvhv_ioctl_set_cpuid2 },
-	{ KVM_GET_LAPIC, PVHV_IOC_IRQCHIP, pvhv_ioctl_get_lapic },
-	{ KVM_SET_LAPIC, PVHV_IOC_IRQCHIP, pvhv_ioctl_set_lapic },
+	{ KVM_GET_LAPIC, 0, pvhv_ioctl_get_lapic },
+	{ KVM_SET_LAPIC, 0, pvhv_ioctl_set_lapic },
 	{ KVM_GET_VCPU_EVENTS, 0, get_vcpu_events },
 	{ KVM_SET_VCPU_EVENTS, 0, set_vcpu_events },
 	{ KVM_GET_MP_STATE, 0, get_mp_state },
@@ -603,6 +603,7 @@ const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
 	{ KVM_ENABLE_CAP, 0, vcpu_enable_cap },
 	{ KVM_KVMCLOCK_CTRL, 0, pvhv_ioctl_kvmclock_ctrl },
 	{ KVM_X86_SETUP_MCE, 0, pvhv_ioctl_setup_mce },
+	{ KVM_X86_SET_MCE, 0, pvhv_ioctl_set_mce },
 	{ KVM_X86_SET_MCE, 0, pvhv_ioctl_set_mce },
 	{ KVM_GET_STATS_FD, 0, pvhv_ioctl_vcpu_stats_fd },
 };

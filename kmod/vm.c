@@ -49,7 +49,6 @@ static void vm_free(struct pvhv_vm *vm)
 	cleanup_srcu_struct(&vm->srcu);
 	mmdrop(vm->mm);
 	pvhv_hardware_put();
-	preempt_notifier_dec();
 	kvfree(vm);
 }
 
@@ -105,7 +104,6 @@ static struct pvhv_vm *vm_alloc(void)
 	r = pvhv_notifier_init(vm);
 	if (r)
 		goto err_hardware;
-	preempt_notifier_inc();
 	return vm;
 
 err_hardware:
@@ -403,11 +401,12 @@ static const struct pvhv_ioctl vm_ioctls[] = {
 	{ KVM_SET_GSI_ROUTING, PVHV_IOC_RAW, pvhv_ioctl_set_gsi_routing },
 	{ KVM_CREATE_IRQCHIP, PVHV_IOC_LOCK, pvhv_ioctl_create_irqchip },
 	{ KVM_GET_IRQCHIP, PVHV_IOC_IRQCHIP, pvhv_ioctl_get_irqchip },
-	{ KVM_SET_IRQCHIP, PVHV_IOC_IRQCHIP, pvhv_ioctl_set_irqchip },
+	{ KVM_SET_IRQCHIP, PVHV_IOC_IRQCHIP | PVHV_IOC_RAW, pvhv_ioctl_set_irqchip },
+	{ KVM_CREATE_PIT, PVHV_IOC_LOCK, pvhv_ioctl_create_pit2 },
 	{ KVM_CREATE_PIT2, PVHV_IOC_LOCK, pvhv_ioctl_create_pit2 },
 	{ KVM_GET_PIT2, 0, pvhv_ioctl_get_pit2 },
 	{ KVM_SET_PIT2, 0, pvhv_ioctl_set_pit2 },
-	{ KVM_REINJECT_CONTROL, 0, pvhv_ioctl_reinject_control },
+	{ KVM_REINJECT_CONTROL, PVHV_IOC_RAW, pvhv_ioctl_reinject_control },
 	{ KVM_GET_CLOCK, 0, pvhv_ioctl_get_clock },
 	{ KVM_SET_CLOCK, 0, pvhv_ioctl_set_clock },
 	{ KVM_SET_TSC_KHZ, 0, pvhv_ioctl_vm_set_tsc_khz },

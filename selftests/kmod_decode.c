@@ -189,7 +189,8 @@ static const struct {
 	{ M64, "0f 01 fe", "INVLPGB.4" }, { M64, "0f 01 ff", "TLBSYNC.4" }, { M64, "0f 01 d0", "XGETBV.4" },
 	{ M64, "0f 01 d1", "XSETBV.4" }, { M64, "0f 01 ca", "CLAC.4" }, { M64, "0f 01 cb", "STAC.4" },
 	{ M64, "0f 01 f8", "SWAPGS.4" }, { M64, "0f 01 c1", "VMCALL.4" }, { M64, "0f 01 d9", "VMMCALL.4" },
-	{ M64, "f3 0f 01 d9", "VMMCALL.4" }, { M64, "0f 01 d8", "VMRUN.4" }, { M64, "0f 01 da", "VMLOAD.4" },
+	{ M64, "f3 0f 01 d9", "VMMCALL.4" }, { M64, "f2 0f 01 f9", "RDTSCP.4" }, { M64, "f3 0f 01 3f", "INVLPG.4 {ds:r7/8}" },
+	{ M64, "0f 01 d8", "VMRUN.4" }, { M64, "0f 01 da", "VMLOAD.4" },
 	{ M64, "0f 01 db", "VMSAVE.4" }, { M64, "0f 01 dc", "STGI.4" }, { M64, "0f 01 dd", "CLGI.4" },
 	{ M64, "0f 01 de", "SKINIT.4" }, { M64, "0f 06", "CLTS.4" }, { M64, "cc", "INT3.4" }, { M32, "ce", "INTO.4" },
 	{ M64, "cd 80", "INT.4 $80" }, { M64, "f1", "ICEBP.4" }, { M64, "48 cf", "IRET.8 rex" }, { M16, "cf", "IRET.2" },
@@ -216,7 +217,8 @@ static const struct {
 	{ M64, "0f c3 c0" }, { M64, "66 0f c3 07" }, { M64, "f3 0f c3 07" },
 	{ M64, "0f 38 f0 c0" }, { M64, "f2 0f 38 f0 07" }, { M64, "f2 0f 38 f1 07" },	/* CRC32 */
 	{ M64, "0f 38 82 07" }, { M64, "66 0f 38 82 c7" },
-	{ M64, "90" }, { M64, "c5 fc 77" }, { M64, "62 f1 7c 48 10 07" }, { M64, "0f 0b" }, { M64, "f3 0f 01 fa" },
+	{ M64, "90" }, { M64, "c5 fc 77" }, { M64, "62 f1 7c 48 10 07" }, { M64, "0f 0b" },
+	{ M64, "f3 0f 01 fa" }, { M64, "f2 0f 01 ca" }, { M64, "f2 0f 01 ff" },
 	{ M64, "0f 01 c0" }, { M64, "0f 01 2f" }, { M64, "0f 05" }, { M64, "0f 6f 07" }, { M64, "0f 10 07" },
 	{ M64, "d9 07" }, { M64, "e8 00 00 00 00" }, { M64, "c3" }, { M64, "0f c7 0f" },
 };

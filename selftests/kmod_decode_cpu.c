@@ -7,10 +7,11 @@
  *     may have changed at a stop, and no access may differ between the runs.
  *
  * The CPU runs the bytes in a page of its own, between code that loads and stores all registers; 32 and 16-bit code
- * gets there through segments of a local descriptor table.
+ * gets there through segments of a local descriptor table. TCG, on which emulated hosts run, can only do 64-bit code.
  */
 #include <asm/ldt.h>
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,8 @@
 #define LDT_CODE16	0x17
 #define FLAT_DATA	0x2b
 
+#define SIGNATURE_TCG 0x54474354	/* "TCGT" in EBX of CPUID leaf 40000000 */
+
 #define CF 0x001
 #define PF 0x004
 #define AF 0x010
@@ -66,6 +69,7 @@ static u8 shadow[DATA_BYTES];	/* the executor's copy of data */
 static enum pvhv_cpu_mode mode;
 static u8 code[32];		/* the instruction under test */
 static struct pvhv_insn insn;
+static bool has_movbe;
 
 static u64 rnd(void)
 {
@@ -235,9 +239,11 @@ static void set_up(enum pvhv_cpu_mode m)
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction sa = { .sa_handler = on_crash, .sa_flags = SA_ONSTACK };
 	int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE };
-	unsigned int i;
+	unsigned int i, eax, ebx, ecx, edx;
 
 	mode = m;
+	__cpuid(1, eax, ebx, ecx, edx);
+	has_movbe = ecx & bit_MOVBE;
 	sigaltstack(&ss, NULL);
 	for (i = 0; i < ARRAY_SIZE(sigs); i++)
 		sigaction(sigs[i], &sa, NULL);
@@ -253,6 +259,9 @@ static void set_up(enum pvhv_cpu_mode m)
 		struct user_desc d = { .base_addr = base, .limit = 0xfffff, .limit_in_pages = 1, .seg_32bit = 1,
 				       .useable = 1 };
 
+		__cpuid(0x40000000, eax, ebx, ecx, edx);
+		if (ebx == SIGNATURE_TCG)
+			SKIP("TCG adds the bases of DS and ES to the 64-bit kernel's addresses, which kills it");
 		if (syscall(SYS_modify_ldt, 1, &d, sizeof(d)))
 			SKIP("modify_ldt: errno %d", errno);
 		d.entry_number = LDT_CODE32 >> 3;
@@ -418,6 +427,8 @@ static void make_case(void)
 			continue;
 		/* CPUs differ about the upper half of a register that a failed CMPXCHG does not write. */
 		if (insn.op == PVHV_OP_CMPXCHG && !(insn.flags & PVHV_INSN_MEM) && insn.opsize == 4)
+			continue;
+		if (insn.op == PVHV_OP_MOVBE && !has_movbe)
 			continue;
 		/* TCG prefers 66 to REX.W here. */
 		if (insn.op == PVHV_OP_MOVBE && insn.opsize == 8 && memchr(code, 0x66, modrm_at))
@@ -585,7 +596,7 @@ static void test_mode(enum pvhv_cpu_mode m)
 	for (n = 1; n <= PVHV_OP_EXECUTABLE; n++)
 		seen += !!kinds[n];
 	tap_diag("%u instructions of %u kinds, %u writes", iterations, seen, changes);
-	ASSERT_EQ(seen, PVHV_OP_EXECUTABLE);
+	ASSERT_EQ(seen, PVHV_OP_EXECUTABLE - !has_movbe);
 }
 
 static void cpu_64(void)

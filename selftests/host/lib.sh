@@ -72,7 +72,7 @@ download_kernel() {
 	mkdir -p "$CACHE/kernels"
 	tmp=$(mktemp -d "$CACHE/kernels/.download.XXXXXX") || return 1
 	say "downloading linux-image-$release"
-	if ! (cd "$tmp" && apt-get -qq download "linux-image-$release" && dpkg-deb -x ./*.deb root) >&2; then
+	if ! (cd "$tmp" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "linux-image-$release" && dpkg-deb -x ./*.deb root) >&2; then
 		rm -rf "$tmp"
 		return 1
 	fi

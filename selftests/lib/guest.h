@@ -274,6 +274,12 @@ static inline void cpu_relax(void)
  * One instruction that may fault. The macro's value is -1, or the vector raised; the error code goes to *err. The
  * dispatcher knows such an instruction by the mark in r10 and goes on at the address in r11.
  */
+static inline void guest_store_error(uint64_t *to, uint64_t error)
+{
+	if (to)
+		*to = error;
+}
+
 #define GUEST_SAFE_MARK	0x9f17de5afe0c0de5ull
 #define GUEST_SAFE_ASM(insn, err, outputs, inputs...)			\
 	({								\
@@ -287,8 +293,7 @@ static inline void cpu_relax(void)
 				 "mov %%r11, %[error]\n\t"		\
 				 : [mark] "+r"(mark_), [error] "=r"(err_) outputs	\
 				 : inputs : "r10", "r11", "cc", "memory");	\
-		if (err)						\
-			*(uint64_t *)(err) = err_;			\
+		guest_store_error(err, err_);				\
 		(int)mark_;						\
 	})
 #define SAFE_OUT(x...)	, x
