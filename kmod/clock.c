@@ -17,6 +17,8 @@
  * the guest reads it on any CPU. Otherwise each vCPU gets a base of its own,
  * often, and no stable bit: the guest then sees to monotonicity itself.
  */
+#define pr_fmt(fmt) "pvhv: " fmt
+
 #include <linux/clocksource.h>
 #include <linux/irq_work.h>
 #include <linux/ktime.h>
@@ -550,6 +552,10 @@ PVHV_SYSCORE(clock_syscore, clock_suspend, clock_resume);
 
 int pvhv_clock_module_init(void)
 {
+	if (!tsc_khz) {
+		pr_err("the host does not know its TSC's frequency\n");
+		return -ENODEV;
+	}
 	seqcount_init(&host.seq);
 	pvhv_syscore_register(&clock_syscore);
 	return pvclock_gtod_register_notifier(&timekeeper_notifier);

@@ -5,6 +5,8 @@
  *     pvhv does not virtualize,
  *  2. KVM_GET_SUPPORTED_CPUID and KVM_GET_EMULATED_CPUID.
  */
+#define pr_fmt(fmt) "pvhv: " fmt
+
 #include <linux/mm.h>
 #include <linux/sched/stat.h>
 #include <linux/slab.h>
@@ -205,7 +207,7 @@ int pvhv_cpuid_init(void)
 	max_basic = cpuid_eax(0);
 	max_ext = cpuid_eax(0x80000000);
 	if (max_ext < 0x80000001 || max_ext > 0x8000ffff) {
-		pr_err("pvhv: this CPU has no extended CPUID leaves\n");
+		pr_err("this CPU has no extended CPUID leaves\n");
 		return -ENODEV;
 	}
 	for (i = 0; i < PVHV_CPUID_ROWS; i++) {

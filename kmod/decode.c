@@ -31,6 +31,11 @@
 #define NEED66	(1u << 27)	/* without 66 it is another instruction */
 #define MOFFS	(1u << 28)	/* the address is an immediate of the address size */
 #define REGONLY	(1u << 29)	/* ModRM.mod is ignored, rm is always a register of native size */
+#define PREFIX	(1u << 30)	/* no opcode yet */
+#define ESCAPE	(1u << 31)	/* the opcode is the next byte, in another map */
+
+/* The attributes that can make an instruction invalid. */
+#define CONDITIONS (NO64 | ONLY64 | NOREP | NO66 | NEED66 | MEMORY)
 
 #define E(op, form, attrs) (PVHV_OP_##op | PVHV_FORM_##form << 8 | (attrs))
 #define S(op) E(op, NONE, 0)
@@ -81,6 +86,11 @@ static const u8 group7_reg[64] = {
 static const u32 map_one[256] = {
 	ALU(0x00, ADD, LOCKS), ALU(0x08, OR, LOCKS), ALU(0x10, ADC, LOCKS), ALU(0x18, SBB, LOCKS),
 	ALU(0x20, AND, LOCKS), ALU(0x28, SUB, LOCKS), ALU(0x30, XOR, LOCKS), ALU(0x38, CMP, 0),
+	[0x0f] = ESCAPE,
+	[0x26] = PREFIX, [0x2e] = PREFIX, [0x36] = PREFIX, [0x3e] = PREFIX,
+	[0x40 ... 0x4f] = PREFIX,
+	[0x64] = PREFIX, PREFIX, PREFIX, PREFIX,
+	[0xf0] = PREFIX, [0xf2] = PREFIX, PREFIX,
 	[0x63] = E(MOVSX, R_RM, MODRM | SRC32 | ONLY64),
 	[0x6c] = E(INS, STRING, BYTE), E(INS, STRING, PORT), E(OUTS, STRING, BYTE), E(OUTS, STRING, PORT),
 	[0x80] = G(GROUP_1, BYTE | IMM), G(GROUP_1, IMM), G(GROUP_1, BYTE | IMM | NO64), G(GROUP_1, IMM8),
@@ -141,14 +151,18 @@ static u32 entry_0f38(u8 opcode)
 struct stream {
 	const u8 *at;
 	const u8 *end;
+	u8 seen;		/* SEEN_* */
 	u8 rex;
 	u8 rep;			/* F2, F3 or 0: the last one counts */
-	bool opsize_prefix;
-	bool adsize_prefix;
-	bool lock;
-	bool seg_prefix;
 	u8 seg;
 };
+
+#define SEEN_66		0x01
+#define SEEN_67		0x02
+#define SEEN_LOCK	0x04
+#define SEEN_REP	0x08
+#define SEEN_SEG	0x10
+#define SEEN_REX	0x20
 
 #define REX_W 8
 #define REX_R 4
@@ -163,59 +177,61 @@ static bool take(struct stream *s, unsigned int bytes, s64 *val)
 
 	if ((size_t)(s->end - s->at) < bytes)
 		return false;
-	for (i = 0; i < bytes; i++)
-		v |= (u64)s->at[i] << (8 * i);
+	if (bytes == 4) {
+		s32 v32;
+
+		__builtin_memcpy(&v32, s->at, 4);
+		*val = v32;
+	} else if (bytes == 1) {
+		*val = (s8)*s->at;
+	} else {
+		for (i = 0; i < bytes; i++)
+			v |= (u64)s->at[i] << (8 * i);
+		*val = (s64)(v << (64 - 8 * bytes)) >> (64 - 8 * bytes);
+	}
 	s->at += bytes;
-	*val = (s64)(v << (64 - 8 * bytes)) >> (64 - 8 * bytes);
 	return true;
 }
 
-/* Eats prefixes. Returns false at the end of the bytes, else *opcode is the first byte that is none. */
-static bool take_prefixes(struct stream *s, enum pvhv_cpu_mode mode, u8 *opcode)
+/* Notes a byte that map_one calls a prefix. Returns false if the mode does not have it. */
+static bool note_prefix(struct stream *s, enum pvhv_cpu_mode mode, u8 b)
 {
-	while (s->at < s->end) {
-		u8 b = *s->at++;
-
-		if (mode == PVHV_MODE_64 && (b & 0xf0) == 0x40) {
-			s->rex = b;
-			continue;
-		}
-		switch (b) {
-		case 0x66:
-			s->opsize_prefix = true;
-			break;
-		case 0x67:
-			s->adsize_prefix = true;
-			break;
-		case 0xf0:
-			s->lock = true;
-			break;
-		case 0xf2:
-		case 0xf3:
-			s->rep = b;
-			break;
-		case 0x26:
-		case 0x2e:
-		case 0x36:
-		case 0x3e:
-			/* 64-bit mode ignores these: an FS or GS prefix before them stays in force. */
-			if (mode != PVHV_MODE_64) {
-				s->seg = b >> 3 & 3;
-				s->seg_prefix = true;
-			}
-			break;
-		case 0x64:
-		case 0x65:
-			s->seg = b & 7;
-			s->seg_prefix = true;
-			break;
-		default:
-			*opcode = b;
-			return true;
-		}
-		s->rex = 0;	/* REX counts only right before the opcode */
+	if ((b & 0xf0) == 0x40) {
+		s->rex = b;
+		s->seen |= SEEN_REX;
+		return mode == PVHV_MODE_64;
 	}
-	return false;
+	switch (b) {
+	case 0x66:
+		s->seen |= SEEN_66;
+		break;
+	case 0x67:
+		s->seen |= SEEN_67;
+		break;
+	case 0xf0:
+		s->seen |= SEEN_LOCK;
+		break;
+	case 0xf2:
+	case 0xf3:
+		s->rep = b;
+		s->seen |= SEEN_REP;
+		break;
+	case 0x64:
+	case 0x65:
+		s->seg = b & 7;
+		s->seen |= SEEN_SEG;
+		break;
+	default:
+		/* 64-bit mode ignores the other segments: an FS or GS prefix before them stays in force. */
+		if (mode != PVHV_MODE_64) {
+			s->seg = b >> 3 & 3;
+			s->seen |= SEEN_SEG;
+		}
+	}
+	/* REX counts only right before the opcode. */
+	s->rex = 0;
+	s->seen &= ~SEEN_REX;
+	return true;
 }
 
 /* The registers of 16-bit addressing, by ModRM.rm: base in the low nibble, index in the high one, f is none. */
@@ -279,43 +295,69 @@ static bool take_modrm(struct pvhv_insn *insn, struct stream *s, u8 modrm, u32 e
 	}
 	insn->flags |= PVHV_INSN_MEM;
 	ok = insn->adsize == 2 ? take_address16(insn, s, mod, rm) : take_address(insn, s, mod, rm);
-	if (s->seg_prefix)
+	if (s->seen & SEEN_SEG)
 		insn->seg = s->seg;
 	return ok;
 }
 
-static u8 operand_size(const struct stream *s, enum pvhv_cpu_mode mode, u32 entry)
+/* Operand size without prefixes. */
+static inline u8 plain_operand_size(enum pvhv_cpu_mode mode, u32 entry)
 {
 	if (entry & BYTE)
 		return 1;
-	if (entry & REGONLY)
-		return mode == PVHV_MODE_64 ? 8 : 4;
-	if (mode == PVHV_MODE_64) {
+	if (mode == PVHV_MODE_16)
+		return entry & (REGONLY | NO66) ? 4 : 2;
+	return mode == PVHV_MODE_64 && (entry & (REGONLY | STACK)) ? 8 : 4;
+}
+
+static inline u8 source_size(u8 opsize, u32 entry)
+{
+	if (!(entry & (SRC8 | SRC16 | SRC32)))
+		return opsize;
+	if (entry & SRC32)
+		return opsize > 4 ? 4 : opsize;
+	return entry & SRC8 ? 1 : 2;
+}
+
+/* The instruction as it is without prefixes and operands. The enumerators of the modes are their sizes in bytes. */
+static inline void fill_plain(struct pvhv_insn *insn, u32 entry, enum pvhv_cpu_mode mode)
+{
+	insn->op = ENTRY_OP(entry);
+	insn->form = ENTRY_FORM(entry);
+	insn->flags = 0;
+	insn->length = 0;
+	insn->mode = mode;
+	insn->opsize = plain_operand_size(mode, entry);
+	insn->srcsize = source_size(insn->opsize, entry);
+	insn->adsize = mode;
+	insn->seg = PVHV_SEG_DS;
+	insn->base = PVHV_NOREG;
+	insn->index = PVHV_NOREG;
+	insn->scale = 0;
+	insn->reg = 0;
+	insn->rm = 0;
+	insn->disp = 0;
+	insn->imm = 0;
+}
+
+/* What the prefixes change; of F2 and F3 that is a repetition, another instruction or nothing. LOCK comes later. */
+static void apply_prefixes(struct pvhv_insn *insn, const struct stream *s, u32 entry)
+{
+	if (!(entry & (BYTE | REGONLY))) {
 		if ((s->rex & REX_W) && !(entry & PORT))
-			return 8;
-		if (s->opsize_prefix)
-			return 2;
-		return entry & STACK ? 8 : 4;
+			insn->opsize = 8;
+		else if (s->seen & SEEN_66)
+			insn->opsize = insn->opsize == 2 ? 4 : 2;
+		if (entry & NO66 && insn->opsize == 2)
+			insn->opsize = 4;
+		insn->srcsize = source_size(insn->opsize, entry);
 	}
-	return (mode == PVHV_MODE_16) != s->opsize_prefix && !(entry & NO66) ? 2 : 4;
-}
-
-static u8 source_size(u8 opsize, u32 entry)
-{
-	u8 size = opsize;
-
-	if (entry & SRC8)
-		size = 1;
-	else if (entry & SRC16)
-		size = 2;
-	else if ((entry & SRC32) && opsize > 4)
-		size = 4;
-	return size;
-}
-
-/* What F2 and F3 mean after the opcode is known: a repetition, another instruction, nothing. */
-static void refine_by_rep(struct pvhv_insn *insn, const struct stream *s)
-{
+	if (s->seen & SEEN_67)
+		insn->adsize = insn->mode == PVHV_MODE_32 ? 2 : 4;
+	if (s->seen & SEEN_SEG)
+		insn->seg = s->seg;
+	if (s->rex)
+		insn->flags |= PVHV_INSN_REX;
 	if (insn->op == PVHV_OP_WBINVD && s->rep == 0xf3)
 		insn->op = PVHV_OP_WBNOINVD;
 	if (insn->form == PVHV_FORM_STRING && s->rep)
@@ -327,7 +369,7 @@ static bool settle_lock(struct pvhv_insn *insn, const struct stream *s, u32 entr
 {
 	bool mem = insn->flags & PVHV_INSN_MEM;
 
-	if (s->lock) {
+	if (s->seen & SEEN_LOCK) {
 		if (insn->op == PVHV_OP_MOV_FROM_CR || insn->op == PVHV_OP_MOV_TO_CR) {
 			/* AMD's way to CR8 outside 64-bit mode. */
 			if (insn->reg != 0)
@@ -344,15 +386,11 @@ static bool settle_lock(struct pvhv_insn *insn, const struct stream *s, u32 entr
 	return true;
 }
 
-/* Finds the table entry of the opcode, taking its further bytes. Returns a pvhv_decode_result. */
-static int take_opcode(struct stream *s, u8 opcode, u32 *entry)
+/* Finds the entry of an opcode behind 0F, taking its further bytes. Returns a pvhv_decode_result. */
+static int take_escaped_opcode(struct stream *s, u32 *entry)
 {
-	if (opcode != 0x0f) {
-		*entry = map_one[opcode];
-		if (opcode == 0x90 && s->rep == 0xf3)
-			*entry = S(PAUSE);
-		return PVHV_DECODE_OK;
-	}
+	u8 opcode;
+
 	if (s->at == s->end)
 		return PVHV_DECODE_MORE;
 	opcode = *s->at++;
@@ -394,47 +432,54 @@ static u32 resolve_group(u32 entry, u8 modrm, const struct stream *s)
 	return member ? member | (entry & ~(0x7ffu | GROUP)) : 0;
 }
 
-static int decode(struct pvhv_insn *insn, struct stream *s, enum pvhv_cpu_mode mode)
+/* Do the mode, the prefixes and the kind of operand fit the entry? */
+static bool is_valid(u32 entry, u8 modrm, const struct stream *s, enum pvhv_cpu_mode mode)
+{
+	return !((entry & NO64) && mode == PVHV_MODE_64) &&
+	       !((entry & ONLY64) && mode != PVHV_MODE_64) &&
+	       !((entry & NOREP) && s->rep) &&
+	       !((entry & NO66) && (s->seen & SEEN_66)) &&
+	       !((entry & NEED66) && !(s->seen & SEEN_66)) &&
+	       !((entry & MEMORY) && modrm >= 0xc0);
+}
+
+static inline int decode(struct pvhv_insn *insn, struct stream *s, enum pvhv_cpu_mode mode)
 {
 	u8 opcode, modrm = 0;
 	u32 entry;
-	int ret;
 
-	if (!take_prefixes(s, mode, &opcode))
-		return PVHV_DECODE_MORE;
-	ret = take_opcode(s, opcode, &entry);
-	if (ret)
-		return ret;
-	if (!entry || ((entry & NO64) && mode == PVHV_MODE_64) || ((entry & ONLY64) && mode != PVHV_MODE_64))
+	do {
+		if (s->at == s->end)
+			return PVHV_DECODE_MORE;
+		opcode = *s->at++;
+		entry = map_one[opcode];
+		if ((entry & PREFIX) && !note_prefix(s, mode, opcode))
+			return PVHV_DECODE_UNKNOWN;
+	} while (entry & PREFIX);
+
+	if (entry & ESCAPE) {
+		int ret = take_escaped_opcode(s, &entry);
+
+		if (ret)
+			return ret;
+	} else if (opcode == 0x90 && s->rep == 0xf3) {
+		entry = S(PAUSE);
+	}
+	if (!entry || ((entry & (NO64 | ONLY64)) && !is_valid(entry & (NO64 | ONLY64), 0, s, mode)))
 		return PVHV_DECODE_UNKNOWN;
 	if (entry & MODRM) {
 		if (s->at == s->end)
 			return PVHV_DECODE_MORE;
 		modrm = *s->at++;
-	}
-	if (entry & GROUP) {
-		entry = resolve_group(entry, modrm, s);
-		if (!entry)
+		if (entry & GROUP)
+			entry = resolve_group(entry, modrm, s);
+		if (!entry || ((entry & CONDITIONS) && !is_valid(entry, modrm, s, mode)))
 			return PVHV_DECODE_UNKNOWN;
 	}
-	if (((entry & NOREP) && s->rep) || ((entry & NO66) && s->opsize_prefix) ||
-	    ((entry & NEED66) && !s->opsize_prefix) || ((entry & MEMORY) && modrm >= 0xc0))
-		return PVHV_DECODE_UNKNOWN;
 
-	*insn = (struct pvhv_insn) {
-		.op = ENTRY_OP(entry),
-		.form = ENTRY_FORM(entry),
-		.flags = s->rex ? PVHV_INSN_REX : 0,
-		.mode = mode,
-		.opsize = operand_size(s, mode, entry),
-		.adsize = mode == PVHV_MODE_64 ? (s->adsize_prefix ? 4 : 8) :
-			  (mode == PVHV_MODE_16) != s->adsize_prefix ? 2 : 4,
-		.seg = s->seg_prefix ? s->seg : PVHV_SEG_DS,
-		.base = PVHV_NOREG,
-		.index = PVHV_NOREG,
-	};
-	insn->srcsize = source_size(insn->opsize, entry);
-	refine_by_rep(insn, s);
+	fill_plain(insn, entry, mode);
+	if (s->seen)
+		apply_prefixes(insn, s, entry);
 	if (insn->op == PVHV_OP_INS)
 		insn->seg = PVHV_SEG_ES;	/* cannot be overridden */
 
@@ -455,6 +500,8 @@ static int decode(struct pvhv_insn *insn, struct stream *s, enum pvhv_cpu_mode m
 		if (insn->form == PVHV_FORM_NONE)
 			insn->imm &= 0xff;	/* a port or a vector, not a number */
 	}
+	if (!(s->seen & SEEN_LOCK) && insn->op != PVHV_OP_XCHG)
+		return PVHV_DECODE_OK;
 	return settle_lock(insn, s, entry) ? PVHV_DECODE_OK : PVHV_DECODE_UNKNOWN;
 }
 
@@ -464,12 +511,28 @@ static int decode(struct pvhv_insn *insn, struct stream *s, enum pvhv_cpu_mode m
  */
 int pvhv_decode(struct pvhv_insn *insn, const u8 *bytes, unsigned int nbytes, enum pvhv_cpu_mode mode)
 {
-	struct stream s = {
-		.at = bytes,
-		.end = bytes + (nbytes < PVHV_INSN_MAX ? nbytes : PVHV_INSN_MAX),
-	};
-	int ret = decode(insn, &s, mode);
+	struct stream s;
+	u32 entry;
+	int ret;
 
+	/* Most of what a backend intercepts has neither prefix nor operands: CPUID, RDMSR, HLT, OUT. */
+	if (nbytes >= 2) {
+		bool escape = bytes[0] == 0x0f;
+
+		entry = escape ? map_0f[bytes[1]] : map_one[bytes[0]];
+		if (entry && !(entry & ~(0xffu | BYTE | PORT))) {
+			fill_plain(insn, entry, mode);
+			insn->length = 1 + escape;
+			return PVHV_DECODE_OK;
+		}
+	}
+	s.at = bytes;
+	s.end = bytes + (nbytes < PVHV_INSN_MAX ? nbytes : PVHV_INSN_MAX);
+	s.seen = 0;
+	s.rex = 0;
+	s.rep = 0;
+	s.seg = 0;
+	ret = decode(insn, &s, mode);
 	if (ret == PVHV_DECODE_OK)
 		insn->length = s.at - bytes;
 	else if (ret == PVHV_DECODE_MORE && nbytes >= PVHV_INSN_MAX)

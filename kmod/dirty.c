@@ -5,9 +5,9 @@
  *  2. KVM_GET_DIRTY_LOG,
  *  3. KVM_CLEAR_DIRTY_LOG.
  *
- * A page is written either through a writable leaf, whose making sets the bit
- * under mmu_lock held for reading, or by the kernel, which sets the bit after
- * the write. Taking bits out of the bitmap and W out of the leaves happens
+ * A page is written either through a writable leaf, whose bit is set before the
+ * leaf is made, both under one hold of mmu_lock for reading, or by the kernel,
+ * which sets the bit after the write. Taking bits out of the bitmap and W out of the leaves happens
  * under one hold of mmu_lock for writing, and the flush comes before the ioctl
  * returns. So a write is reported by the call that is under way, with its data
  * in memory when the call returns, or by the next one.

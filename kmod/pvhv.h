@@ -273,6 +273,7 @@ struct pvhv_vcpu {
 		u64 rip, next_rip;
 	} pio;
 	struct pvhv_mmio *mmio;		/* instruction in flight, mmio.c */
+	struct pvhv_fetch *fetch;	/* what fetch.c remembers */
 
 	/* cpuid.c: what KVM_SET_CPUID2 gave, and what follows from it. */
 	struct kvm_cpuid_entry2 *cpuid;
@@ -608,7 +609,7 @@ void pvhv_deliver_payload(struct pvhv_vcpu *vcpu);
 void pvhv_inject_events(struct pvhv_vcpu *vcpu); /* irqs off, before entry */
 bool pvhv_events_pending(struct pvhv_vcpu *vcpu);
 
-/* insn.c: instruction fetch, length, guest linear addresses */
+/* insn.c: guest linear addresses */
 enum pvhv_cpu_mode pvhv_cpu_mode(struct pvhv_vcpu *vcpu);
 int pvhv_cpl(struct pvhv_vcpu *vcpu);
 /* Linear to guest-physical as an access of the guest (PVHV_WALK_*): 0; 1: a
@@ -616,17 +617,22 @@ int pvhv_cpl(struct pvhv_vcpu *vcpu);
  * memory. */
 int pvhv_translate(struct pvhv_vcpu *vcpu, u64 linear, u32 access, u64 *gpa);
 bool pvhv_translate_peek(struct pvhv_vcpu *vcpu, u64 linear, u64 *gpa, bool *writable);
-/* The exiting instruction; its bytes are left in vcpu->exit. */
-int pvhv_decode_exit(struct pvhv_vcpu *vcpu, struct pvhv_insn *insn, bool atomic);
-void pvhv_finish_insn(struct pvhv_vcpu *vcpu, u64 next_rip);
-/* Moves RIP past the exiting instruction of this kind. atomic: irqs are off,
- * may return PVHV_SLOW; 0: done; 1: an exception was queued instead. */
-int pvhv_skip_insn(struct pvhv_vcpu *vcpu, bool atomic);
+void pvhv_walk_env_init(struct pvhv_vcpu *vcpu, u8 cpl, struct pvhv_walk_env *env);
 /* Copies over linear addresses; results as of pvhv_translate(). */
 int pvhv_read_linear(struct pvhv_vcpu *vcpu, u64 linear, void *buf,
 		     unsigned int len);
 int pvhv_write_linear(struct pvhv_vcpu *vcpu, u64 linear, const void *buf,
 		      unsigned int len);
+
+/* fetch.c: the exiting instruction */
+int pvhv_fetch_init(struct pvhv_vcpu *vcpu);
+void pvhv_fetch_free(struct pvhv_vcpu *vcpu);
+/* enum pvhv_decode_result; the bytes are left in vcpu->exit. */
+int pvhv_decode_exit(struct pvhv_vcpu *vcpu, struct pvhv_insn *insn, bool atomic);
+void pvhv_finish_insn(struct pvhv_vcpu *vcpu, u64 next_rip);
+/* Moves RIP past the exiting instruction of this kind. atomic: irqs are off,
+ * may return PVHV_SLOW; 0: done; 1: an exception was queued instead. */
+int pvhv_skip_insn(struct pvhv_vcpu *vcpu, bool atomic);
 
 /* pio.c: */
 int pvhv_handle_pio(struct pvhv_vcpu *vcpu);
@@ -656,6 +662,11 @@ struct pvhv_memslots {
 	unsigned int hint;		/* racy: index of the last hit */
 	struct pvhv_memslot *slot[];	/* nr of them, sorted by base_gfn */
 };
+
+static inline u64 pvhv_memslots_generation(struct pvhv_vm *vm)
+{
+	return srcu_dereference(vm->memslots, &vm->srcu)->generation;
+}
 
 int pvhv_memslots_init(struct pvhv_vm *vm);
 void pvhv_memslots_destroy(struct pvhv_vm *vm);

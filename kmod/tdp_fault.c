@@ -190,6 +190,8 @@ static int install_leaf(struct fault *ft, const struct host_leaf *leaf, u64 *p, 
 		else if (!logs)
 			new |= f->writable;
 	}
+	if (ft->write && logs)
+		pvhv_mark_dirty(ft->vm, ft->slot, ft->gfn);
 	do {
 		if (old) {
 			/* Somebody was faster, or it is to gain rights. */
@@ -206,8 +208,6 @@ static int install_leaf(struct fault *ft, const struct host_leaf *leaf, u64 *p, 
 	/* Writable means counted as dirty, from here to the zap. */
 	if (ft->write && !leaf->dirty)
 		folio_mark_dirty(page_folio(pfn_to_page(leaf->pfn)));
-	if (ft->write && logs)
-		pvhv_mark_dirty(ft->vm, ft->slot, ft->gfn);
 	return MAPPED;
 }
 
@@ -254,14 +254,15 @@ static bool restore_write(struct fault *ft)
 	int level;
 	u64 *p = tdp_walk(ft->vm, ft->gfn, &level), entry = READ_ONCE(*p);
 
-	do {
-		if (entry & f->writable)
-			return true;
-		if (!(entry & f->sw_host_writable))
-			return false;
-	} while (!try_cmpxchg64(p, &entry, entry | f->writable | f->dirty));
+	if (entry & f->writable)
+		return true;
+	if (!(entry & f->sw_host_writable))
+		return false;
 	if (pvhv_slot_logs_dirty(ft->slot))
 		pvhv_mark_dirty(ft->vm, ft->slot, ft->gfn);
+	/* Under the lock it can only gain A, D or this same W meanwhile. */
+	while (!try_cmpxchg64(p, &entry, entry | f->writable | f->dirty))
+		;
 	return true;
 }
 

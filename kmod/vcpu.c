@@ -264,6 +264,7 @@ void pvhv_vcpu_free(struct pvhv_vcpu *vcpu)
 	if (vcpu->lapic)
 		pvhv_lapic_free(vcpu);
 	pvhv_mmio_free(vcpu);
+	pvhv_fetch_free(vcpu);
 	pvhv_msr_vcpu_free(vcpu);
 	pvhv_cpuid_free(vcpu);
 	if (vcpu->backend_data)
@@ -291,6 +292,9 @@ static int vcpu_init(struct pvhv_vcpu *vcpu)
 	if (r)
 		return r;
 	r = vcpu->be->vcpu_init(vcpu);
+	if (r)
+		return r;
+	r = pvhv_fetch_init(vcpu);
 	if (r)
 		return r;
 	r = pvhv_mmio_init(vcpu);

@@ -121,8 +121,9 @@ static u64 reserved_bits(const struct pvhv_walk_env *env, const struct shape *s,
 
 	if (level == 1)
 		return reserved;
+	/* Bit 5 is reserved too, but some processors (QEMU's among them) use it as an accessed bit here as elsewhere. */
 	if (s->pae && level == 3)
-		return reserved | PTE_NX | bits(5, 8) | bits(1, 2);
+		return reserved | PTE_NX | bits(6, 8) | bits(1, 2);
 	if (!(entry & PTE_PS))
 		return reserved;
 	if (s->levels == 2) {
@@ -138,45 +139,59 @@ static u64 reserved_bits(const struct pvhv_walk_env *env, const struct shape *s,
 	return reserved | bits(13, 11 + 9 * (level - 1));
 }
 
-/* Walks to the leaf. Returns a pvhv_walk_status; PVHV_WALK_FAULT with *error_code 0 or present and reserved. */
-static int find_leaf(const struct pvhv_walk_env *env, const struct shape *s, u64 gva, struct path *p,
-		     struct pvhv_walk_result *res)
+/*
+ * Walks to the leaf. Returns a pvhv_walk_status; PVHV_WALK_FAULT with the error code 0 or present and reserved.
+ *
+ * An entry without any bit of suspect, which is nearly every one, is neither reserved nor large. index_bits and pae are
+ * constants where this is called, so that the walk of 64-bit tables carries nothing of the others.
+ */
+static inline __attribute__((always_inline)) int
+find_leaf(const struct pvhv_walk_env *env, const struct shape *s, unsigned int index_bits, bool pae, u64 gva,
+	  struct path *p, struct pvhv_walk_result *res)
 {
-	unsigned int level = s->levels;
-	u64 table = s->root;
+	unsigned int level = s->levels, shift = 12 + index_bits * (level - 1);
+	const unsigned int entry_bytes = index_bits == 9 ? 8 : 4;
+	u64 table = s->root, suspect = s->reserved | PTE_PS, all = ~0ull, any = 0;
 
-	p->all = ~0ull;
-	p->any = 0;
+	if (pae)
+		suspect = ~(PTE_P | PTE_ADDRESS) | s->reserved;
 	for (;;) {
-		unsigned int shift = 12 + s->index_bits * (level - 1);
-		u64 index = gva >> shift & ((1u << s->index_bits) - 1);
+		u64 gpa = table + (gva >> shift & ((1u << index_bits) - 1)) * entry_bytes;
 		u64 entry = 0;
 		int ret;
 
-		res->table_gpa = table + index * s->entry_bytes;
-		ret = env->read_pte(env->opaque, res->table_gpa, &entry, s->entry_bytes);
+		res->table_gpa = gpa;
+		ret = env->read_pte(env->opaque, gpa, &entry, entry_bytes);
 		if (ret)
 			return ret;
-		res->error_code = 0;
-		if (!(entry & PTE_P))
-			return PVHV_WALK_FAULT;
-		if (entry & reserved_bits(env, s, level, entry)) {
-			res->error_code = PVHV_PF_PRESENT | PVHV_PF_RSVD;
+		if (!(entry & PTE_P)) {
+			res->error_code = 0;
 			return PVHV_WALK_FAULT;
 		}
-		p->gpa[level] = res->table_gpa;
+		p->gpa[level] = gpa;
 		p->entry[level] = entry;
-		if (!(s->pae && level == 3)) {
-			p->all &= entry;
-			p->any |= entry;
+		if (!(pae && level == 3)) {
+			all &= entry;
+			any |= entry;
 		}
-		if (level == 1 || ((entry & PTE_PS) && can_be_large(env, s, level))) {
-			p->level = level;
-			return PVHV_WALK_OK;
+		if (entry & suspect) {
+			if (entry & reserved_bits(env, s, level, entry)) {
+				res->error_code = PVHV_PF_PRESENT | PVHV_PF_RSVD;
+				return PVHV_WALK_FAULT;
+			}
+			if (level > 1 && (entry & PTE_PS) && can_be_large(env, s, level))
+				break;
 		}
+		if (level == 1)
+			break;
 		table = entry & PTE_ADDRESS;
-		level--;
+		shift -= index_bits;
+		suspect = --level > 1 ? s->reserved | PTE_PS : s->reserved;
 	}
+	p->level = level;
+	p->all = all;
+	p->any = any;
+	return PVHV_WALK_OK;
 }
 
 /*
@@ -194,29 +209,36 @@ static bool key_forbids(const struct pvhv_walk_env *env, u64 leaf, u32 access)
 	       ((rights & 2) && (access & PVHV_WALK_WRITE) && ((access & PVHV_WALK_USER) || (env->cr0 & CR0_WP)));
 }
 
-/* Judges the access by the leaf's combined rights. Returns 0 or the bits that the error code has beyond the access. */
-static u32 judge(const struct pvhv_walk_env *env, const struct path *p, u32 access)
+/* The rules of user pages, for accesses that the rights themselves permit or not. */
+static u32 judge_user_page(const struct pvhv_walk_env *env, const struct path *p, u32 access, bool denied)
 {
 	bool user = access & PVHV_WALK_USER;
-	bool user_page = p->all & PTE_U;
-	bool denied = false;
 
-	if ((access & PVHV_WALK_WRITE) && !(p->all & PTE_W) && (user || (env->cr0 & CR0_WP)))
+	if (!user && (access & PVHV_WALK_FETCH) && (env->cr4 & CR4_SMEP))
 		denied = true;
+	/* At CPL 3 a supervisor access is an implicit one, whoever forgot to say so. */
+	if (!user && !(access & PVHV_WALK_FETCH) && (env->cr4 & CR4_SMAP) &&
+	    ((access & PVHV_WALK_IMPLICIT) || env->cpl == 3 || !(env->rflags & RFLAGS_AC)))
+		denied = true;
+	if (key_forbids(env, p->entry[p->level], access))
+		return PVHV_PF_PRESENT | PVHV_PF_PK;
+	return denied ? PVHV_PF_PRESENT : 0;
+}
+
+/* Judges the access by the leaf's combined rights. Returns 0 or the bits that the error code has beyond the access. */
+static inline u32 judge(const struct pvhv_walk_env *env, const struct path *p, u32 access)
+{
+	/* The rights have the bits of the access that needs them. Supervisor writes need theirs only under CR0.WP. */
+	u64 need = access & (PTE_W | PTE_U);
+	bool denied;
+
+	if (!(need & PTE_U) && !(env->cr0 & CR0_WP))
+		need = 0;
+	denied = ~p->all & need;
 	if ((access & PVHV_WALK_FETCH) && (p->any & PTE_NX))	/* without NXE, NX was a reserved bit */
 		denied = true;
-	if (!user_page) {
-		denied |= user;
-	} else {
-		if (!user && (access & PVHV_WALK_FETCH) && (env->cr4 & CR4_SMEP))
-			denied = true;
-		/* At CPL 3 a supervisor access is an implicit one, whoever forgot to say so. */
-		if (!user && !(access & PVHV_WALK_FETCH) && (env->cr4 & CR4_SMAP) &&
-		    ((access & PVHV_WALK_IMPLICIT) || env->cpl == 3 || !(env->rflags & RFLAGS_AC)))
-			denied = true;
-		if (key_forbids(env, p->entry[p->level], access))
-			return PVHV_PF_PRESENT | PVHV_PF_PK;
-	}
+	if ((p->all & PTE_U) && (env->cr4 & (CR4_SMEP | CR4_SMAP | CR4_PKE)))
+		return judge_user_page(env, p, access, denied);
 	return denied ? PVHV_PF_PRESENT : 0;
 }
 
@@ -286,7 +308,14 @@ int pvhv_walk(const struct pvhv_walk_env *env, u64 gva, u32 access, struct pvhv_
 		return PVHV_WALK_NONCANONICAL;
 
 	for (restarts = 0; restarts < MAX_RESTARTS; restarts++) {
-		int ret = find_leaf(env, &s, gva, &p, res);
+		int ret;
+
+		if (s.levels > 3)
+			ret = find_leaf(env, &s, 9, false, gva, &p, res);
+		else if (s.pae)
+			ret = find_leaf(env, &s, 9, true, gva, &p, res);
+		else
+			ret = find_leaf(env, &s, 10, false, gva, &p, res);
 
 		if (ret == PVHV_WALK_OK) {
 			res->error_code = judge(env, &p, access);
@@ -310,7 +339,7 @@ int pvhv_walk(const struct pvhv_walk_env *env, u64 gva, u32 access, struct pvhv_
 				continue;
 		}
 		translate(&s, &p, gva, res);
-		res->writable = !judge(env, &p, access | PVHV_WALK_WRITE);
+		res->writable = (access & PVHV_WALK_WRITE) || !judge(env, &p, access | PVHV_WALK_WRITE);
 		res->dirty = (p.entry[p.level] & PTE_D) || (env->set_ad && (access & PVHV_WALK_WRITE));
 		return PVHV_WALK_OK;
 	}

@@ -379,7 +379,7 @@ static void random_bytes(void)
 	unsigned int i, m, ok = 0;
 
 	for (i = 0; i < 1000000; i++) {
-		struct pvhv_insn insn, again;
+		struct pvhv_insn insn = { 0 }, again = { 0 };
 		unsigned int n = i % 18, k;
 		u8 bytes[18];
 		int ret;

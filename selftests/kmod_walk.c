@@ -195,7 +195,7 @@ static void pae(void)
 	put(0x5000, 0x400000 | P | PS);
 	expect_ok(0x1000, READ, 0x401000, M2);
 	for (unsigned int bit = 1; bit < 64; bit++) {
-		bool reserved = bit == 1 || bit == 2 || (bit >= 5 && bit <= 8) || bit >= 40;
+		bool reserved = bit == 1 || bit == 2 || (bit >= 6 && bit <= 8) || bit >= 40;
 
 		put(0x1fe0, 0x5000 | P | 1ull << bit);
 		ASSERT_EQ(walk(0x1000, READ) == PVHV_WALK_FAULT && res.error_code == 9, reserved);

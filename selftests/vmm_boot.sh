@@ -54,8 +54,9 @@ while [ $i -lt 60 ]; do
 	i=$((i + 1))
 done
 echo forks work
-cp /bin/busybox /tmp/mapped
-[ "$(/tmp/mapped sha256sum </tmp/mapped)" = "$(cat /bin/busybox | /tmp/mapped dd bs=3k 2>/dev/null | sha256sum)" ]
+mkdir /tmp/mapped
+cp /bin/busybox /tmp/mapped/
+[ "$(/tmp/mapped/busybox sha256sum </tmp/mapped/busybox)" = "$(cat /bin/busybox | /tmp/mapped/busybox dd bs=3k 2>/dev/null | sha256sum)" ]
 echo mappings work
 dd if=/dev/zero of=/tmp/big bs=64k count=256 2>/dev/null
 echo "sum $(tr '\0' p </tmp/big | sha256sum)"

@@ -144,7 +144,7 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 {
 	static const enum pvhv_cpu_mode modes[] = { PVHV_MODE_16, PVHV_MODE_32, PVHV_MODE_64, PVHV_MODE_64 };
 	enum pvhv_cpu_mode mode;
-	struct pvhv_insn insn, again;
+	struct pvhv_insn insn = { 0 }, again = { 0 };
 	size_t n;
 	u8 *bytes;
 	int ret;

@@ -76,25 +76,6 @@ base_key() {
 	} | sha256sum | cut -c1-16
 }
 
-# unpack_kernel BZIMAGE OUT: the ELF kernel in a bzImage, which starts 5 s sooner under TCG. The header's fields are those of
-# the boot protocol: setup_sects, payload_offset, payload_length (the last four bytes are the unpacked size).
-unpack_kernel() {
-	local image=$1 out=$2 sects offset length unpack
-	[ ! -s "$out" ] || return 0
-	le() { od -An -v -tu"$2" -j"$1" -N"$2" "$image" | tr -d ' '; }
-	sects=$(le 0x1f1 1)
-	offset=$(((sects + 1) * 512 + $(le 0x248 4)))
-	length=$(le 0x24c 4)
-	case $(od -An -tx1 -j"$offset" -N4 "$image" | tr -d ' ') in
-	fd377a58) unpack=(xz -dc) ;;
-	28b52ffd) unpack=(zstd -qdc) ;;
-	1f8b*) unpack=(gzip -dc) ;;
-	*) return 1 ;;
-	esac
-	tail -c "+$((offset + 1))" "$image" | head -c "$((length - 4))" | "${unpack[@]}" >"$out.tmp.$$" &&
-		mv "$out.tmp.$$" "$out"
-}
-
 # Shared libraries of a program, at their places.
 add_libs() {
 	local lib dir

@@ -130,14 +130,41 @@ headers_dir() {
 	die "no headers for $release: install linux-headers-$release"
 }
 
-# guest_kernels DIR: vmlinuz-6.1, vmlinuz-6.12 and vmlinuz-6.1-cloud there, for the tests that boot them.
+# unpack_kernel BZIMAGE OUT: the ELF kernel in a bzImage. The header's fields are those of the boot protocol: setup_sects, payload_offset, payload_length (the last four bytes are the unpacked size).
+unpack_kernel() {
+	local image=$1 out=$2 sects offset length unpack
+	[ ! -s "$out" ] || return 0
+	le() { od -An -v -tu"$2" -j"$1" -N"$2" "$image" | tr -d ' '; }
+	sects=$(le 0x1f1 1)
+	offset=$(((sects + 1) * 512 + $(le 0x248 4)))
+	length=$(le 0x24c 4)
+	case $(od -An -tx1 -j"$offset" -N4 "$image" | tr -d ' ') in
+	fd377a58) unpack=(xz -dc) ;;
+	28b52ffd) unpack=(zstd -qdc) ;;
+	1f8b*) unpack=(gzip -dc) ;;
+	*) return 1 ;;
+	esac
+	tail -c "+$((offset + 1))" "$image" | head -c "$((length - 4))" | "${unpack[@]}" >"$out.tmp.$$" &&
+		mv "$out.tmp.$$" "$out"
+}
+
+# elf_kernel RELEASE: prints the path of its kernel, unpacked.
+elf_kernel() {
+	local image elf
+	image=$(kernel_root "$1")boot/vmlinuz-$1
+	elf=$CACHE/vmlinux-$1-$(stat -Lc %s-%Y "$image")
+	locked "$CACHE/vmlinux-$1.lock" unpack_kernel "$image" "$elf" && echo "$elf"
+}
+
+# guest_kernels DIR: vmlinuz-6.1, vmlinuz-6.12, vmlinuz-6.1-cloud and vmlinux-6.1 (ELF) there, for the tests that boot them.
 guest_kernels() {
-	local series release
+	local series release elf
 	mkdir -p "$1"
 	for series in 6.1 6.12 6.1-cloud; do
 		release=$(kernel_release "$series") || return 1
 		cp -pu "$(kernel_root "$release")boot/vmlinuz-$release" "$1/vmlinuz-$series" || return 1
 	done
+	elf=$(elf_kernel "$(kernel_release 6.1)") && cp -pu "$elf" "$1/vmlinux-6.1"
 }
 
 # Can this machine run guests itself? Prints why not, or nothing: then /dev/pvhv is there, and $1 exists if we loaded the module.

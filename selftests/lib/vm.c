@@ -45,6 +45,13 @@ int vm_cap(struct vm *vm, int cap)
 	return ioctl(vm->fd, KVM_CHECK_EXTENSION, cap);
 }
 
+bool host_is_tcg(void)
+{
+	struct cpuid_regs r = guest_cpuid(0x40000000, 0);
+
+	return r.ebx == 0x54474354 && r.ecx == 0x43544743 && r.edx == 0x47435447;	/* TCGTCGTCGTCG */
+}
+
 struct kvm_cpuid2 *sys_supported_cpuid(void)
 {
 	struct kvm_cpuid2 *cpuid;

@@ -78,6 +78,7 @@ int sys_cap(int cap);
 		if (sys_cap(cap) <= 0)					\
 			SKIP("%s is not offered", #cap);		\
 	} while (0)
+bool host_is_tcg(void);			/* QEMU's emulated CPU, which lacks some details of real ones */
 struct kvm_cpuid2 *sys_supported_cpuid(void);	/* kept by the caller */
 struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index);
 

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Verifies time: KVM_GET_CLOCK and SET_CLOCK, the paravirtual clock page and wall clock as a guest uses them, on several
+ * vCPUs that must never see time go back, and the TSCs of vCPUs against each other.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "pv.h"
+#include "vm.h"
+
+#define NR	3
+
+static struct vm *vm;
+static struct vcpu *vcpu;
+static volatile struct pv_time pages[NR] __attribute__((aligned(64)));
+static volatile struct pv_wall wall;
+static volatile uint64_t guest_ns;
+
+static uint64_t vm_clock(void)
+{
+	struct kvm_clock_data c;
+
+	VM_IOCTL(vm, KVM_GET_CLOCK, &c);
+	return c.clock;
+}
+
+static void guest_clock(uint64_t arg)
+{
+	wrmsr(MSR_PV_SYSTEM_TIME, (uintptr_t)&pages[0] | 1);
+	GUEST_ASSERT_EQ(rdmsr(MSR_PV_SYSTEM_TIME), (uint64_t)(uintptr_t)&pages[0] | 1);
+	for (;;) {
+		guest_ns = pv_time_ns(&pages[0]);
+		GUEST_SYNC(1);
+	}
+}
+
+static void start(void (*fn)(uint64_t))
+{
+	vm = vm_create(VM_IRQCHIP);
+	vcpu = vcpu_add(vm, 0, fn, 0);
+}
+
+/* The guest's time lies between the VM's before and after */
+static void test_page(void)
+{
+	uint64_t before, after, last = 0;
+
+	start(guest_clock);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_EQ(pages[0].version & 1, 0);
+	ASSERT_NE(pages[0].version, 0);
+	ASSERT_NE(pages[0].mul, 0);
+	for (int i = 0; i < 20; i++) {
+		before = vm_clock();
+		vcpu_run_sync(vcpu, 1);
+		after = vm_clock();
+		/* Two clocks of the host are compared here; they differ by little */
+		ASSERT_GE(guest_ns + 5000000, before);
+		ASSERT_LE(guest_ns, after + 5000000);
+		ASSERT_GT(guest_ns, last);
+		last = guest_ns;
+		sleep_ms(3);
+	}
+}
+
+static void test_set_clock(void)
+{
+	struct kvm_clock_data c = { .clock = 86400ull * 1000000000 * 365 }, get;
+	uint32_t version;
+
+	start(guest_clock);
+	vcpu_run_sync(vcpu, 1);
+	version = pages[0].version;
+	VM_IOCTL(vm, KVM_SET_CLOCK, &c);
+	VM_IOCTL(vm, KVM_GET_CLOCK, &get);
+	ASSERT_GE(get.clock, c.clock);
+	ASSERT_LT(get.clock, c.clock + 20000000000);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_NE(pages[0].version, version);
+	ASSERT_GE(guest_ns, c.clock);
+	ASSERT_LT(guest_ns, c.clock + 20000000000);
+	/* and back */
+	c.clock = 5000000000;
+	VM_IOCTL(vm, KVM_SET_CLOCK, &c);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_GE(guest_ns, c.clock);
+	ASSERT_LT(guest_ns, c.clock + 20000000000);
+	/* with the real time of the moment: what passed since then is added */
+	if (sys_cap(KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) {
+		struct timespec ts;
+
+		clock_gettime(CLOCK_REALTIME, &ts);
+		c.flags = KVM_CLOCK_REALTIME;
+		c.realtime = ts.tv_sec * 1000000000ull + ts.tv_nsec - 100000000000;	/* 100 s ago */
+		c.clock = 1000000000000;
+		VM_IOCTL(vm, KVM_SET_CLOCK, &c);
+		ASSERT_GE(vm_clock(), 1099000000000);
+		ASSERT_LT(vm_clock(), 1200000000000);
+		VM_IOCTL(vm, KVM_GET_CLOCK, &get);
+		if (get.flags & KVM_CLOCK_REALTIME)
+			ASSERT_GE(get.realtime, ts.tv_sec * 1000000000ull);
+	}
+}
+
+static void guest_off(uint64_t arg)
+{
+	wrmsr(MSR_PV_SYSTEM_TIME, (uintptr_t)&pages[0] | 1);
+	GUEST_SYNC(1);
+	wrmsr(MSR_PV_SYSTEM_TIME, 0);
+	GUEST_SYNC(1);
+	GUEST_SYNC(1);
+}
+
+/* Switched off, the page is left alone */
+static void test_off(void)
+{
+	struct kvm_clock_data c = { .clock = 77 };
+
+	start(guest_off);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_NE(pages[0].mul, 0);
+	vcpu_run_sync(vcpu, 1);
+	memset((void *)&pages[0], 0x5a, sizeof(pages[0]));
+	VM_IOCTL(vm, KVM_SET_CLOCK, &c);
+	vcpu_run_sync(vcpu, 1);
+	for (unsigned int i = 0; i < sizeof(pages[0]); i++)
+		ASSERT_EQ(((volatile uint8_t *)&pages[0])[i], 0x5a);
+}
+
+static void guest_wall(uint64_t arg)
+{
+	wrmsr(MSR_PV_SYSTEM_TIME, (uintptr_t)&pages[0] | 1);
+	wrmsr(MSR_PV_WALL_CLOCK, (uintptr_t)&wall);
+	guest_ns = pv_time_ns(&pages[0]);
+	GUEST_SYNC(1);
+}
+
+/* Wall clock of the VM's start, plus its time, is now */
+static void test_wall(void)
+{
+	struct timespec ts;
+	int64_t now, guest;
+
+	start(guest_wall);
+	sleep_ms(20);
+	vcpu_run_sync(vcpu, 1);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ASSERT_EQ(wall.version & 1, 0);
+	ASSERT_NE(wall.version, 0);
+	ASSERT_LT(wall.nsec, 1000000000);
+	now = ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
+	guest = wall.sec * 1000ll + (wall.nsec + guest_ns) / 1000000;
+	ASSERT_LT(guest - now, 500);
+	ASSERT_GT(guest - now, -5000);
+}
+
+/* Several vCPUs hand a time stamp round: none may be older than the one before */
+static volatile uint64_t latest;
+static volatile uint32_t lock, ready;
+static volatile uint64_t rounds[NR];
+static volatile bool unstable;
+
+static void guest_monotone(uint64_t id)
+{
+	wrmsr(MSR_PV_SYSTEM_TIME, (uintptr_t)&pages[id] | 1);
+	__sync_fetch_and_add(&ready, 1);
+	while (ready < NR)
+		cpu_relax();
+	if (!(pages[id].flags & PV_TIME_STABLE))
+		unstable = true;
+	for (int i = 0; i < 300; i++) {
+		uint64_t now;
+
+		while (__sync_lock_test_and_set(&lock, 1))
+			cpu_relax();
+		now = pv_time_ns(&pages[id]);
+		/* Without the stable bit guests have to smooth it out themselves */
+		if (!unstable && now < latest)
+			guest_assert_failed("time goes back", __FILE__, __LINE__, now, latest, true);
+		if (now > latest)
+			latest = now;
+		__sync_lock_release(&lock);
+		rounds[id]++;
+	}
+}
+
+static void test_monotone(void)
+{
+	vm = vm_create(VM_IRQCHIP);
+	for (uint32_t i = 0; i < NR; i++)
+		vcpu_add(vm, i, guest_monotone, i);
+	vm_run_all(vm);
+	for (uint32_t i = 0; i < NR; i++)
+		ASSERT_EQ(rounds[i], 300);
+	if (unstable)
+		SKIP("the host's clock source gives no stable time");
+}
+
+/* TSCs of vCPUs made one after another agree */
+static volatile uint64_t last_tsc;
+
+static void guest_tsc(uint64_t id)
+{
+	__sync_fetch_and_add(&ready, 1);
+	while (ready < NR)
+		cpu_relax();
+	for (int i = 0; i < 300; i++) {
+		uint64_t now;
+
+		while (__sync_lock_test_and_set(&lock, 1))
+			cpu_relax();
+		now = rdtsc();
+		if (now < last_tsc)
+			guest_assert_failed("the TSC goes back", __FILE__, __LINE__, now, last_tsc, true);
+		last_tsc = now;
+		__sync_lock_release(&lock);
+	}
+}
+
+static void test_tsc(void)
+{
+	vm = vm_create(VM_IRQCHIP);
+	for (uint32_t i = 0; i < NR; i++)
+		vcpu_add(vm, i, guest_tsc, i);
+	vm_run_all(vm);
+}
+
+/* The VMM paused the guest: its watchdogs are to be told */
+static void test_stopped(void)
+{
+	REQUIRE_CAP(KVM_CAP_KVMCLOCK_CTRL);
+	start(guest_clock);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_EQ(pages[0].flags & PV_TIME_STOPPED, 0);
+	VCPU_IOCTL(vcpu, KVM_KVMCLOCK_CTRL, 0);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_EQ(pages[0].flags & PV_TIME_STOPPED, PV_TIME_STOPPED);
+}
+
+/* A frequency the host's TSC does not have would need scaling; the one reported is the one the page implies */
+static void test_frequency(void)
+{
+	uint64_t implied;
+	long khz;
+
+	start(guest_clock);
+	vcpu_run_sync(vcpu, 1);
+	khz = VCPU_IOCTL(vcpu, KVM_GET_TSC_KHZ, 0);
+	/* ns per tick = mul * 2^(shift - 32) */
+	implied = pages[0].shift >= 0 ? (1000000ull << 32) / pages[0].mul >> pages[0].shift :
+					((1000000ull << 32) / pages[0].mul) << -pages[0].shift;
+	ASSERT_GE(implied, khz - khz / 100);
+	ASSERT_LE(implied, khz + khz / 100);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct tap_test tests[] = {
+		TEST(page),
+		TEST(set_clock),
+		TEST(off),
+		TEST(wall),
+		TEST(monotone),
+		TEST(tsc),
+		TEST(stopped),
+		TEST(frequency),
+	};
+
+	return tap_main(argc, argv, tests, ARRAY_SIZE(tests));
+}
