@@ -92,10 +92,14 @@ install: vmm
 	sed 's/@VERSION@/$(VERSION)/' dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
 ifeq ($(DESTDIR),)
 	getent group kvm >/dev/null || groupadd --system kvm
-	dkms status pvhv/$(VERSION) | grep -q . && dkms remove pvhv/$(VERSION) --all || true
-	dkms install pvhv/$(VERSION) --force
-	-udevadm control --reload
-	-systemctl daemon-reload
+	selftests/host/deps dkms
+	if dkms status pvhv/$(VERSION) | grep -q .; then dkms remove pvhv/$(VERSION) --all; fi
+	dkms add pvhv/$(VERSION)
+	for dir in /lib/modules/*/build/; do \
+		release=$${dir#/lib/modules/}; dkms install pvhv/$(VERSION) -k $${release%%/*} || exit 1; done
+	-! command -v udevadm >/dev/null || udevadm control --reload
+	-! [ -d /run/systemd/system ] || systemctl daemon-reload
+	@echo "Now: modprobe pvhv. Users of the group kvm may use /dev/pvhv."
 endif
 
 uninstall:

@@ -11,10 +11,12 @@
 #define CR0_KNOWN (X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
 		   X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
 
+#define DR6_ACCESS_DETECTED BIT_ULL(13)	/* SDM vol. 3, 17.2.3 */
+
 u64 pvhv_fix_dr6(u64 value)
 {
 	const u64 fixed_one = 0xffff0ff0;	/* bits 4-11 and 16-31 */
-	const u64 writable = DR_TRAP_BITS | PVHV_DR6_BD | DR_STEP | BIT_ULL(15);
+	const u64 writable = DR_TRAP_BITS | DR6_ACCESS_DETECTED | DR_STEP | BIT_ULL(15);
 
 	return (value & writable) | fixed_one;
 }

@@ -20,6 +20,12 @@ int pvhv_internal_error(struct pvhv_vcpu *vcpu, u32 suberror)
 	const struct pvhv_exit *e = &vcpu->exit;
 
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	/* A guest's user program must not be able to stop its kernel. */
+	if (suberror == KVM_INTERNAL_ERROR_EMULATION && pvhv_cpl(vcpu)) {
+		vcpu->stat.insn_emulation_fails++;
+		pvhv_queue_ud(vcpu);
+		return PVHV_RESUME;
+	}
 	if (suberror != KVM_INTERNAL_ERROR_EMULATION) {
 		run->internal.suberror = suberror;
 		run->internal.ndata = 2;
@@ -373,69 +379,6 @@ static int handle_cr(struct pvhv_vcpu *vcpu)
 	return r < 0 ? r : PVHV_RESUME;
 }
 
-/* DR4 and DR5 alias DR6 and DR7 unless CR4.DE makes them #UD. */
-static int mov_dr(struct pvhv_vcpu *vcpu, u8 nr, u8 gpr, bool write, bool long_mode)
-{
-	u64 value = long_mode ? vcpu->gpr[gpr] : (u32)vcpu->gpr[gpr];
-
-	if (nr == 4 || nr == 5) {
-		if (vcpu->cr4 & X86_CR4_DE) {
-			pvhv_queue_ud(vcpu);
-			return 1;
-		}
-		nr += 2;
-	}
-	if (vcpu->dr7 & PVHV_DR7_GD) {
-		pvhv_queue_db(vcpu, PVHV_DR6_BD);
-		return 1;
-	}
-	if (!write) {
-		if (nr < 4)
-			vcpu->gpr[gpr] = vcpu->dr[nr];
-		else
-			vcpu->gpr[gpr] = nr == 6 ? vcpu->dr6 : vcpu->dr7;
-		return 0;
-	}
-	if (nr < 4) {
-		vcpu->dr[nr] = value;
-		return 0;
-	}
-	if (value >> 32) {
-		pvhv_queue_gp(vcpu);
-		return 1;
-	}
-	if (nr == 6)
-		vcpu->dr6 = pvhv_fix_dr6(value);
-	else
-		vcpu->dr7 = pvhv_fix_dr7(value);
-	vcpu->be->sync(vcpu, PVHV_SYNC_DR);
-	return 0;
-}
-
-static int handle_dr(struct pvhv_vcpu *vcpu)
-{
-	const struct pvhv_exit *e = &vcpu->exit;
-	struct pvhv_insn insn;
-	u64 next = e->next_rip;
-	int r;
-
-	if (e->cr.nr != 0xff && next) {
-		r = mov_dr(vcpu, e->cr.nr, e->cr.gpr, e->cr.write,
-			   pvhv_cpu_mode(vcpu) == PVHV_MODE_64);
-	} else {
-		if (pvhv_decode_exit(vcpu, &insn, false) != PVHV_DECODE_OK)
-			return pvhv_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
-		if (insn.op != PVHV_OP_MOV_TO_DR && insn.op != PVHV_OP_MOV_FROM_DR)
-			return PVHV_RESUME;
-		next = pvhv_insn_next_rip(&insn, vcpu->rip);
-		r = mov_dr(vcpu, insn.reg, insn.rm, insn.op == PVHV_OP_MOV_TO_DR,
-			   insn.mode == PVHV_MODE_64);
-	}
-	if (!r)
-		pvhv_finish_insn(vcpu, next);
-	return PVHV_RESUME;
-}
-
 static int handle_xsetbv(struct pvhv_vcpu *vcpu)
 {
 	u64 rip = vcpu->rip;
@@ -534,7 +477,6 @@ static int (*const handlers[PVHV_NR_EXITS])(struct pvhv_vcpu *vcpu) = {
 	[PVHV_EXIT_IRQ_WINDOW] = handle_irq_window,
 	[PVHV_EXIT_NMI_WINDOW] = handle_nothing,
 	[PVHV_EXIT_CR] = handle_cr,
-	[PVHV_EXIT_DR] = handle_dr,
 	[PVHV_EXIT_XSETBV] = handle_xsetbv,
 	[PVHV_EXIT_EXCEPTION] = handle_exception,
 	[PVHV_EXIT_TASK_SWITCH] = handle_task_switch,

@@ -5,9 +5,9 @@
  *     #GP) and for the VMM (host true: read-only state can be restored),
  *  2. the values after power-on, reset and INIT.
  *
- * The ioctls are in msr_list.c. Not here either: x2APIC (lapic.c), MTRRs (mtrr.c), machine check (mce.c), TSC
- * (tsc.c), the paravirtual MSRs (clock.c, steal.c), and what the hardware
- * switches with the guest (the backend).
+ * The ioctls are in msr_list.c. Not here either: x2APIC (lapic.c), MTRRs
+ * (mtrr.c), machine check (mce.c), TSC (tsc.c), the paravirtual MSRs (clock.c,
+ * steal.c), and what the hardware switches with the guest (the backend).
  */
 #include <asm/apicdef.h>
 #include <asm/cpufeature.h>

@@ -58,7 +58,6 @@
 #define PVHV_MMAP_PAGES		3
 
 /* Bits that only <asm/kvm_host.h> names: SDM vol. 3, 17.2. */
-#define PVHV_DR6_BD	BIT_ULL(13)	/* debug register access detected */
 #define PVHV_DR7_GD	BIT_ULL(13)	/* general detect enable */
 
 struct pvhv_vm;
@@ -126,7 +125,6 @@ enum pvhv_exit_kind {
 	PVHV_EXIT_IRQ_WINDOW,
 	PVHV_EXIT_NMI_WINDOW,
 	PVHV_EXIT_CR,		/* MOV CR, LMSW, CLTS */
-	PVHV_EXIT_DR,
 	PVHV_EXIT_XSETBV,
 	PVHV_EXIT_EXCEPTION,	/* an intercepted exception of the guest */
 	PVHV_EXIT_TASK_SWITCH,
@@ -170,7 +168,7 @@ struct pvhv_exit {
 			u8 nr;		/* register number; 0xff: decode */
 			u8 gpr;
 			bool write;
-		} cr;			/* also for DR */
+		} cr;
 	};
 };
 

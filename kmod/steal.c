@@ -36,8 +36,10 @@ static void untell_preempted(struct pvhv_vcpu *vcpu)
 		r = pvhv_cmpxchg_guest(vcpu->vm, gpa, &old, 0, 1);
 	} while (r == 1);
 	/* Memory gone: nobody knows what had been asked. */
-	if (r || (old & KVM_VCPU_FLUSH_TLB))
+	if (r || (old & KVM_VCPU_FLUSH_TLB)) {
+		vcpu->stat.tlb_flushes++;
 		vcpu->be->flush_tlb(vcpu);
+	}
 }
 
 void pvhv_steal_update(struct pvhv_vcpu *vcpu)

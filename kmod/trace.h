@@ -32,7 +32,6 @@
 	{ PVHV_EXIT_IRQ_WINDOW,	"irq_window" },				\
 	{ PVHV_EXIT_NMI_WINDOW,	"nmi_window" },				\
 	{ PVHV_EXIT_CR,		"cr" },					\
-	{ PVHV_EXIT_DR,		"dr" },					\
 	{ PVHV_EXIT_XSETBV,	"xsetbv" },				\
 	{ PVHV_EXIT_EXCEPTION,	"exception" },				\
 	{ PVHV_EXIT_TASK_SWITCH, "task_switch" },			\

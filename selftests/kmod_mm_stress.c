@@ -134,9 +134,9 @@ static void *churn_thread(void *arg)
 		case 7:
 			while (waitpid(-1, NULL, WNOHANG) > 0)
 				;
-			usleep(2000);
 			break;
 		}
+		usleep(r >> 8 & 0x3fff);
 	}
 	while (waitpid(-1, NULL, 0) > 0)
 		;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,9 +27,10 @@
 
 #include "tap.h"
 
-#define FLOOD_SIZE	(192 * 1024)	/* more than pvhv-run's buffer and a pipe's together */
+#define FLOOD_SIZE	(24 * 1024)	/* more than pvhv-run's buffer and a pipe's together */
+#define PIPE_SIZE	4096
 #define LOAD_GPA	0x100000
-#define PATIENCE_S	60
+#define PATIENCE_S	90
 
 /*
  * The guest: 32 bits, no paging, hvm_start_info in %ebx. The first letter of its command line says what it does.
@@ -76,7 +78,7 @@ asm(".pushsection .rodata\n"
     "flood:\n"
     "	movl $0x200000, %edi; xorl %ecx, %ecx\n"
     "1:	movl %ecx, %eax; shrl $8, %eax; addl %ecx, %eax; stosb\n"
-    "	incl %ecx; cmpl $0x30000, %ecx; jne 1b\n"
+    "	incl %ecx; cmpl $0x6000, %ecx; jne 1b\n"
     "	movl $0x200000, %esi; rep outsb\n"
     "	jmp poweroff\n"
     "ready:\n"
@@ -155,7 +157,7 @@ struct run {
 	char errors[4096];
 };
 
-enum { NO_INPUT = 1, NO_OUTPUT = 2 };
+enum { NO_INPUT = 1, NO_OUTPUT = 2, TERMINAL = 4 };
 
 /* Starts a guest that does what @what's first letter says; @in and @out are its ends, or -1 for pipes. */
 static struct run start_on(int in, int out, int flags, const char *what, ...)
@@ -175,6 +177,7 @@ static struct run start_on(int in, int out, int flags, const char *what, ...)
 	}
 	if (out < 0) {
 		ASSERT_OK(pipe2(o, O_CLOEXEC));
+		ASSERT_OK(fcntl(o[1], F_SETPIPE_SZ, PIPE_SIZE));
 		out = o[1];
 	}
 	ASSERT_OK(pipe2(e, O_CLOEXEC));
@@ -183,6 +186,10 @@ static struct run start_on(int in, int out, int flags, const char *what, ...)
 		dup2(in, 0);
 		dup2(out, 1);
 		dup2(e[1], 2);
+		if (flags & TERMINAL) {
+			setsid();
+			ioctl(0, TIOCSCTTY, 0);
+		}
 		if (flags & NO_INPUT)
 			close(0);
 		if (flags & NO_OUTPUT)
@@ -463,6 +470,7 @@ static void test_output_nonblocking(void)
 
 	ASSERT(buf);
 	ASSERT_OK(pipe2(p, O_CLOEXEC));
+	ASSERT_OK(fcntl(p[1], F_SETPIPE_SZ, PIPE_SIZE));
 	ASSERT_OK(fcntl(p[1], F_SETFL, O_NONBLOCK));
 	r = start_on(-1, p[1], 0, "f", NULL);
 	close(p[1]);
@@ -582,7 +590,6 @@ static void test_input_before_guest(void)
 
 /* --- terminals ----------------------------------------------------------------------------------------------- */
 
-/* A terminal of our own, which the child makes its controlling one. */
 static int open_terminal(struct termios *tio, char *name, size_t len)
 {
 	int master = ASSERT_OK(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
@@ -596,13 +603,10 @@ static int open_terminal(struct termios *tio, char *name, size_t len)
 
 static struct run start_on_terminal(const char *name, const char *what)
 {
-	struct run r;
-	int fd;
+	int fd = ASSERT_OK(open(name, O_RDWR | O_NOCTTY | O_CLOEXEC));
+	struct run r = start_on(fd, fd, TERMINAL, what, "--exit-port", NULL);
 
-	/* The leader of a new session that opens a terminal owns it; its foreground group is ours. */
-	ASSERT_OK(setsid());
-	fd = ASSERT_OK(open(name, O_RDWR));
-	r = start_on(fd, fd, 0, what, "--exit-port", NULL);
+	close(fd);
 	return r;
 }
 
@@ -829,6 +833,10 @@ int main(int argc, char **argv)
 	char cmd[100];
 	int ret;
 
+	/* What was ignored when pvhv-run starts stays ignored. */
+	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	device = getenv("PVHV_DEV") ?: "/dev/pvhv";
 	if (!find_program(argv[0]) || access(device, R_OK | W_OK)) {
 		printf("TAP version 13\n1..0 # SKIP no pvhv-run or no %s\n", device);

@@ -17,7 +17,7 @@
 
 #include "vmm.h"
 
-#define RING_SIZE	(64 * 1024)
+#define RING_SIZE	(16 * 1024)
 #define RING_MASK	(RING_SIZE - 1)
 #define WAKE_AT		(4 * 1024)	/* bytes that do not wait for more */
 #define RAW_SIZE	1024

@@ -26,12 +26,11 @@ static void normalise_ioio(struct pvhv_vcpu *vcpu, u32 info)
 static void normalise_cr(struct pvhv_vcpu *vcpu, u32 code)
 {
 	struct pvhv_exit *e = &vcpu->exit;
-	bool dr = code >= SVM_EXIT_READ_DR0;
 
-	e->kind = dr ? PVHV_EXIT_DR : PVHV_EXIT_CR;
+	e->kind = PVHV_EXIT_CR;
 	e->cr.nr = 0xff;
 	/* With decode assists bit 63 says MOV (not LMSW, CLTS, SMSW). */
-	if (svm_caps.decode_assists && (dr || (e->hw_info[0] & BIT_ULL(63)))) {
+	if (svm_caps.decode_assists && (e->hw_info[0] & BIT_ULL(63))) {
 		e->cr.nr = code & 0xf;
 		e->cr.gpr = e->hw_info[0] & 0xf;
 		e->cr.write = code & 0x10;
@@ -121,8 +120,11 @@ void svm_normalise_exit(struct pvhv_vcpu *vcpu)
 		e->kind = PVHV_EXIT_NMI_WINDOW;
 		break;
 	case SVM_EXIT_READ_CR0 ... SVM_EXIT_WRITE_CR8:
-	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
 		normalise_cr(vcpu, code);
+		break;
+	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
+		svm_lend_debug_registers(vcpu, true);
+		e->kind = PVHV_EXIT_NONE;
 		break;
 	case SVM_EXIT_XSETBV:
 		e->kind = PVHV_EXIT_XSETBV;

@@ -182,9 +182,22 @@ static void sync_control_registers(struct pvhv_vcpu *vcpu)
 }
 
 /*
- * Debug registers: MOV DR exits always; DR0-3 are put into the CPU only
- * while the guest's DR7 enables one (svm_enter), which is rare.
+ * Debug registers: the guest's first MOV DR exits. It is then lent the real
+ * ones until the next exit, when svm_enter() reads them back. Otherwise DR0-3
+ * are put into the CPU only while the guest's DR7 enables one.
  */
+void svm_lend_debug_registers(struct pvhv_vcpu *vcpu, bool lend)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		svm_intercept(svm, INTERCEPT_DR0_READ + i, !lend);
+		svm_intercept(svm, INTERCEPT_DR0_WRITE + i, !lend);
+	}
+	svm->dr_lent = lend;
+}
+
 static void sync_debug_registers(struct pvhv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);

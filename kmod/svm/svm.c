@@ -181,10 +181,7 @@ static void svm_init_vmcb(struct pvhv_vcpu *vcpu)
 
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
 		svm_intercept(svm, intercepts[i], true);
-	for (i = 0; i < 8; i++) {
-		svm_intercept(svm, INTERCEPT_DR0_READ + i, true);
-		svm_intercept(svm, INTERCEPT_DR0_WRITE + i, true);
-	}
+	svm_lend_debug_registers(vcpu, false);
 	if (svm_caps.pause_filter) {
 		c->pause_filter_count = 3000;	/* as long as a short spinlock is held */
 		if (svm_caps.pause_threshold)
@@ -343,6 +340,19 @@ static void svm_load_debug_registers(struct pvhv_vcpu *vcpu)
 	set_debugreg(vcpu->dr[3], 3);
 }
 
+static void svm_take_back_debug_registers(struct pvhv_vcpu *vcpu)
+{
+	unsigned long value;
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		get_debugreg(value, i);
+		vcpu->dr[i] = value;
+	}
+	vcpu->dr7 = to_svm(vcpu)->vmcb->save.dr7;
+	svm_lend_debug_registers(vcpu, false);
+}
+
 static void svm_host_machine_check(void)
 {
 #ifdef CONFIG_X86_MCE
@@ -381,12 +391,14 @@ static void svm_enter(struct pvhv_vcpu *vcpu)
 		wrmsrl(MSR_TSC_AUX, vcpu->tsc_aux);
 	}
 	svm_prepare_asid(svm);
-	if (unlikely(vcpu->dr7 & SVM_DR7_ENABLES))
+	if (unlikely(svm->dr_lent || (vcpu->dr7 & SVM_DR7_ENABLES)))
 		svm_load_debug_registers(vcpu);
 
 	svm_world_switch(vcpu->gpr, svm->vmcb_pa, svm->host_vmcb_pa,
 			 guest_spec, host_spec);
 
+	if (unlikely(svm->dr_lent))
+		svm_take_back_debug_registers(vcpu);
 	if (unlikely(hw_breakpoint_active()))
 		hw_breakpoint_restore();
 	if (svm_caps.clean_bits)

@@ -30,7 +30,7 @@ struct svm_vcpu {
 	u64 asid_generation;
 	int asid_cpu;
 	bool flush;			/* second-level TLB is stale */
-	bool dr_live;			/* DR0-3 hold the guest's values */
+	bool dr_lent;			/* MOV DR does not exit during this entry */
 	bool iret_seen;			/* IRET exit taken, NMIs open once RIP moves */
 	u64 iret_rip;
 	bool nmi_singlestep;		/* TF and #DB are ours */
@@ -109,6 +109,7 @@ void svm_set_dtables(struct pvhv_vcpu *vcpu, const struct kvm_dtable *gdt,
 int svm_get_msr(struct pvhv_vcpu *vcpu, u32 index, u64 *value);
 int svm_set_msr(struct pvhv_vcpu *vcpu, u32 index, u64 value);
 void svm_sync(struct pvhv_vcpu *vcpu, u32 what);
+void svm_lend_debug_registers(struct pvhv_vcpu *vcpu, bool lend);
 
 /* permissions.c: the MSR and I/O permission maps, shared by all vCPUs */
 int svm_permissions_init(void);
