@@ -189,6 +189,7 @@ static void stress(bool shared, uint32_t manual)
 	} else {
 		madvise(mem, SIZE, MADV_HUGEPAGE);
 	}
+	memset(mem, 0, SIZE);
 	copy = mmap_aligned(SIZE, PAGE_SIZE);
 	vm_add_slot(vm, 3, 0, GPA, SIZE, mem);
 	if (manual)

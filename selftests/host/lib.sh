@@ -208,5 +208,5 @@ build_module_locked() {
 	stale "$ko" "$TOP/kmod" "$TOP/uapi" "$TOP/Kbuild" || return 0
 	kdir=$(headers_dir "$release") || return 1
 	say "building pvhv.ko for $release"
-	make -s -C "$TOP" module KDIR="$kdir" KRELEASE="$release" >&2
+	make -s -j"$(nproc)" -C "$TOP" module KDIR="$kdir" KRELEASE="$release" >&2
 }
