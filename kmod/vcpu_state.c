@@ -557,6 +557,18 @@ static long translate(void *obj, void *data, unsigned long arg)
 	return 0;
 }
 
+/*
+ * The TPR shadow of KVM_CAP_VAPIC is not offered, but QEMU switches it off at
+ * every reset without asking whether it is there.
+ */
+static long set_vapic_addr(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_vapic_addr *va = data;
+	struct pvhv_vcpu *vcpu = obj;
+
+	return !vcpu->lapic || va->vapic_addr ? -EINVAL : 0;
+}
+
 static long vcpu_enable_cap(void *obj, void *data, unsigned long arg)
 {
 	const struct kvm_enable_cap *cap = data;
@@ -601,6 +613,7 @@ const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
 	{ KVM_NMI, 0, nmi },
 	{ KVM_TRANSLATE, 0, translate },
 	{ KVM_ENABLE_CAP, 0, vcpu_enable_cap },
+	{ KVM_SET_VAPIC_ADDR, 0, set_vapic_addr },
 	{ KVM_KVMCLOCK_CTRL, 0, pvhv_ioctl_kvmclock_ctrl },
 	{ KVM_X86_SETUP_MCE, 0, pvhv_ioctl_setup_mce },
 	{ KVM_X86_SET_MCE, 0, pvhv_ioctl_set_mce },

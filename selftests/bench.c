@@ -478,9 +478,11 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	for (unsigned int i = 0; !nr && i < ARRAY_SIZE(defaults); i++)
-		if (!access(defaults[i], F_OK))
-			devs[nr++] = defaults[i];
+	if (!nr) {
+		for (unsigned int i = 0; i < ARRAY_SIZE(defaults); i++)
+			if (!access(defaults[i], F_OK))
+				devs[nr++] = defaults[i];
+	}
 	if (!nr || samples < 8 || samples > MAX_SAMPLES) {
 		fprintf(stderr, "bench: %s\n", nr ? "--samples: 8 to 1024" : "no device: load a module or name one by --dev");
 		return 1;

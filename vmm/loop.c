@@ -32,8 +32,6 @@ static struct {
 	int soon_fd;
 	struct loop_op wake_op;
 	struct loop_op soon_op;
-	u64 wake_count;
-	u64 soon_count;
 	void (*woken)(void *arg);
 	void *arg;
 } loop = { .wake_fd = -1, .soon_fd = -1 };
@@ -151,16 +149,17 @@ void loop_wake_soon(void)
 	timerfd_settime(loop.soon_fd, 0, &its, NULL);
 }
 
+/* Polled and then read: a read in the ring would go through a kernel thread. */
 static void wake_done(struct loop_op *op, int res)
 {
-	/* A cancelled read may end with -EINTR as well. */
-	if (loop.closing || (res < 0 && res != -EINTR && res != -EAGAIN))
+	int fd = op == &loop.wake_op ? loop.wake_fd : loop.soon_fd;
+	u64 count;
+
+	if (loop.closing || res < 0)
 		return;
-	loop.woken(loop.arg);
-	if (op == &loop.wake_op)
-		loop_read(op, loop.wake_fd, &loop.wake_count, sizeof(u64));
-	else
-		loop_read(op, loop.soon_fd, &loop.soon_count, sizeof(u64));
+	if (read(fd, &count, sizeof(count)) == sizeof(count))
+		loop.woken(loop.arg);
+	loop_poll(op, fd, POLLIN);
 }
 
 int loop_init(void (*woken)(void *arg), void *arg)
@@ -181,8 +180,9 @@ int loop_init(void (*woken)(void *arg), void *arg)
 			    strerror(-ret));
 	loop.ready = true;
 
-	loop.wake_fd = eventfd(0, EFD_CLOEXEC);
-	loop.soon_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	loop.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop.soon_fd = timerfd_create(CLOCK_MONOTONIC,
+				      TFD_CLOEXEC | TFD_NONBLOCK);
 	if (loop.wake_fd < 0 || loop.soon_fd < 0) {
 		ret = fail(-errno, "cannot create the event loop: %s",
 			   strerror(errno));
@@ -191,8 +191,8 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	}
 	loop.wake_op.done = wake_done;
 	loop.soon_op.done = wake_done;
-	loop_read(&loop.wake_op, loop.wake_fd, &loop.wake_count, sizeof(u64));
-	loop_read(&loop.soon_op, loop.soon_fd, &loop.soon_count, sizeof(u64));
+	loop_poll(&loop.wake_op, loop.wake_fd, POLLIN);
+	loop_poll(&loop.soon_op, loop.soon_fd, POLLIN);
 	return 0;
 }
 

@@ -42,7 +42,8 @@ static const char *console_name(const struct options *opt)
 
 static void print_plan(const struct options *opt, enum boot_mode mode)
 {
-	printf("name:     %s\n", opt->name);
+	if (opt->name)
+		printf("name:     %s\n", opt->name);
 	printf("device:   %s\n", opt->dev);
 	printf("kernel:   %s (%s)\n", opt->kernel, mode == BOOT_PVH ?
 	       "ELF, PVH entry" : "bzImage, 64-bit entry");
@@ -121,6 +122,16 @@ out:
 	return ret;
 }
 
+static void set_process_name(const struct options *opt)
+{
+	char name[16];
+
+	if (!opt->name)
+		return;
+	snprintf(name, sizeof(name), "pvhv:%s", opt->name);
+	prctl(PR_SET_NAME, name);
+}
+
 int main(int argc, char **argv)
 {
 	struct options opt;
@@ -137,7 +148,7 @@ int main(int argc, char **argv)
 	} else if (opt.version) {
 		puts("pvhv-run " VMM_VERSION);
 	} else {
-		prctl(PR_SET_NAME, opt.name);
+		set_process_name(&opt);
 		ret = signals_init();
 		if (!ret)
 			ret = run(&opt);

@@ -51,7 +51,7 @@ void options_help(void)
 	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, none\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
-	      "      --name NAME        name of the machine, shown in the process list\n"
+	      "      --name NAME        name of the machine, in the process list as pvhv:NAME\n"
 	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
 	      "      --dry-run          check all of it, print the plan, start nothing\n"
 	      "      --help, --version\n"
@@ -260,7 +260,6 @@ int options_parse(struct options *opt, int argc, char **argv)
 	memset(opt, 0, sizeof(*opt));
 	opt->dev = DEFAULT_DEV;
 	opt->append = DEFAULT_APPEND;
-	opt->name = "guest";
 	opt->memory = DEFAULT_MEMORY;
 	opt->cpus = 1;
 

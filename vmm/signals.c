@@ -8,6 +8,7 @@
  *     else and only vCPU threads receive it.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -20,8 +21,7 @@ static const int watched[] = {
 };
 
 static sigset_t watch_set;
-static struct signalfd_siginfo info;
-static struct loop_op read_op;
+static struct loop_op poll_op;
 static int fd = -1;
 static void (*on_event)(void *arg, int number);
 static void *event_arg;
@@ -67,32 +67,33 @@ void signals_allow_kick(void)
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static void read_done(struct loop_op *op, int res)
+static void polled(struct loop_op *op, int res)
 {
-	if (res == sizeof(info))
-		on_event(event_arg, info.ssi_signo);
-	else if (res != -EINTR && res != -EAGAIN)
+	struct signalfd_siginfo info;
+
+	if (res < 0)
 		return;
-	/* signals_fini() may have come between. */
-	if (fd >= 0)
-		loop_read(op, fd, &info, sizeof(info));
+	if (read(fd, &info, sizeof(info)) == sizeof(info))
+		on_event(event_arg, info.ssi_signo);
+	loop_poll(op, fd, POLLIN);
 }
 
 int signals_start(void (*event)(void *arg, int number), void *arg)
 {
 	on_event = event;
 	event_arg = arg;
-	fd = signalfd(-1, &watch_set, SFD_CLOEXEC);
+	fd = signalfd(-1, &watch_set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
 		return fail(-errno, "cannot watch signals: %s",
 			    strerror(errno));
-	read_op.done = read_done;
-	return loop_read(&read_op, fd, &info, sizeof(info));
+	poll_op.done = polled;
+	return loop_poll(&poll_op, fd, POLLIN);
 }
 
 void signals_fini(void)
 {
-	loop_cancel(&read_op);
+	/* A poll that completes after this finds no descriptor: -EBADF ends it. */
+	loop_cancel(&poll_op);
 	if (fd >= 0)
 		close(fd);
 	fd = -1;
