@@ -77,6 +77,7 @@ check-long:
 
 bench:
 	+@selftests/host/bench --kernel $(KERNEL)
+	+@selftests/host/bench-boot --kernel $(KERNEL)
 
 install: vmm
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(DKMSDIR)

@@ -8,11 +8,11 @@
  * A set and its slots are immutable once published. Readers hold vm->srcu;
  * the writer holds vm->slots_lock, publishes a new set, waits for the readers
  * of the old one and only then frees what went out of use. The second-level
- * tables map nothing outside the published slots, save between a publication
- * and the zap that follows it.
+ * tables map nothing outside the published slots, save what is left of
+ * vm->leaving, which invalidations by the host take into account until it is
+ * zapped and flushed.
  */
 #include <linux/mm.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/uaccess.h>
@@ -100,34 +100,15 @@ static struct pvhv_memslots *make_set(struct pvhv_vm *vm, const struct pvhv_mems
 	return set;
 }
 
-/*
- * An invalidation by the host's mm decides by the slots whether it concerns
- * us, once at its start and once at its end: between the two the set must not
- * change, or a new slot's memory could be mapped in the middle of it.
- */
-static bool try_swap(struct pvhv_vm *vm, struct pvhv_memslots *set)
-{
-	bool idle;
-
-	spin_lock(&vm->mn_lock);
-	idle = !vm->mn_active;
-	if (idle)
-		rcu_assign_pointer(vm->memslots, set);
-	spin_unlock(&vm->mn_lock);
-	return idle;
-}
-
-/* Returns with the old set out of use and freed. -EINTR: nothing happened. */
-static int publish(struct pvhv_vm *vm, struct pvhv_memslots *set)
+/* Returns with the old set out of use and freed. */
+static void publish(struct pvhv_vm *vm, struct pvhv_memslots *set)
 {
 	struct pvhv_memslots *cur = pvhv_memslots(vm);
 
 	set->generation = cur->generation + 1;
-	if (wait_event_killable(vm->mn_wait, try_swap(vm, set)))
-		return -EINTR;
+	rcu_assign_pointer(vm->memslots, set);
 	pvhv_srcu_sync(vm);
 	kvfree(cur);
-	return 0;
 }
 
 static void free_slot(struct pvhv_memslot *slot)
@@ -140,8 +121,6 @@ int pvhv_memslots_init(struct pvhv_vm *vm)
 {
 	struct pvhv_memslots *set;
 
-	spin_lock_init(&vm->mn_lock);
-	init_waitqueue_head(&vm->mn_wait);
 	set = kzalloc(sizeof(*set), GFP_KERNEL_ACCOUNT);
 	if (!set)
 		return -ENOMEM;
@@ -209,35 +188,36 @@ static int alloc_bitmap(struct pvhv_memslot *slot, bool all_dirty)
 	return 0;
 }
 
+static void set_leaving(struct pvhv_vm *vm, struct pvhv_memslot *slot)
+{
+	write_lock(&vm->mmu_lock);
+	vm->leaving = slot;
+	write_unlock(&vm->mmu_lock);
+}
+
 /* Takes the slot out and makes every mapping of it go. The slot remains. */
 static int take_out(struct pvhv_vm *vm, struct pvhv_memslot *old)
 {
 	struct pvhv_memslots *set = make_set(vm, old, NULL);
-	int r;
 
 	if (!set)
 		return -ENOMEM;
-	r = publish(vm, set);
-	if (r) {
-		kvfree(set);
-		return r;
-	}
+	set_leaving(vm, old);
+	publish(vm, set);
 	/* No reader knows the slot: nothing can be mapped anew behind this. */
 	pvhv_tdp_zap_range(vm, old->base_gfn, old->base_gfn + old->npages);
+	set_leaving(vm, NULL);
 	return 0;
 }
 
 static int put_in(struct pvhv_vm *vm, struct pvhv_memslot *old, struct pvhv_memslot *new)
 {
 	struct pvhv_memslots *set = make_set(vm, old, new);
-	int r;
 
 	if (!set)
 		return -ENOMEM;
-	r = publish(vm, set);
-	if (r)
-		kvfree(set);
-	return r;
+	publish(vm, set);
+	return 0;
 }
 
 static int change_flags(struct pvhv_vm *vm, struct pvhv_memslot *old,
@@ -264,7 +244,7 @@ static void free_replaced(struct pvhv_memslot *old, const struct pvhv_memslot *n
 	free_slot(old);
 }
 
-/* Killed or out of memory in between: the old slot is gone, *old is NULL. */
+/* Out of memory in between: the old slot is gone, *old is NULL. */
 static int move(struct pvhv_vm *vm, struct pvhv_memslot **old, struct pvhv_memslot *new)
 {
 	int r;

@@ -38,6 +38,10 @@ static bool slot_frames(const struct pvhv_memslot *slot, unsigned long start,
 	return true;
 }
 
+/*
+ * The order matters: a slot on its way out is in vm->leaving before it is out
+ * of the set, and until its leaves are flushed.
+ */
 static bool concerns_us(struct pvhv_vm *vm, unsigned long start, unsigned long end)
 {
 	struct pvhv_memslots *set = pvhv_memslots(vm);
@@ -47,22 +51,64 @@ static bool concerns_us(struct pvhv_vm *vm, unsigned long start, unsigned long e
 	for (i = 0; i < set->nr; i++)
 		if (slot_frames(set->slot[i], start, end, &a, &b))
 			return true;
-	return false;
+	smp_rmb();
+	return READ_ONCE(vm->leaving);
 }
 
 /* --- 2. invalidations --- */
 
-/* mmu_lock held for writing. */
-static void begin(struct pvhv_vm *vm, unsigned long start, unsigned long end)
+static void mn_begin(struct pvhv_vm *vm, unsigned long start, unsigned long end)
 {
-	if (!vm->notifier_count++) {
-		vm->notifier_start = start;
-		vm->notifier_end = end;
-		return;
+	unsigned int i;
+
+	spin_lock(&vm->mn_lock);
+	for (i = 0; i < PVHV_MN_RANGES && vm->mn_range[i].end; i++)
+		;
+	if (i < PVHV_MN_RANGES) {
+		vm->mn_range[i].start = start;
+		vm->mn_range[i].end = end;
+	} else {
+		/* One hull for all of these: may hold back too much. */
+		if (!vm->mn_extra++) {
+			vm->mn_hull.start = start;
+			vm->mn_hull.end = end;
+		}
+		vm->mn_hull.start = min(vm->mn_hull.start, start);
+		vm->mn_hull.end = max(vm->mn_hull.end, end);
 	}
-	/* One hull for all that are in progress: may hold back too much. */
-	vm->notifier_start = min(vm->notifier_start, start);
-	vm->notifier_end = max(vm->notifier_end, end);
+	WRITE_ONCE(vm->mn_active, vm->mn_active + 1);
+	spin_unlock(&vm->mn_lock);
+}
+
+static void mn_end(struct pvhv_vm *vm, unsigned long start, unsigned long end)
+{
+	struct pvhv_hva_range *r = vm->mn_range;
+	unsigned int i;
+
+	spin_lock(&vm->mn_lock);
+	for (i = 0; i < PVHV_MN_RANGES && (r[i].start != start || r[i].end != end); i++)
+		;
+	if (i < PVHV_MN_RANGES)
+		r[i].end = 0;
+	else
+		vm->mn_extra--;
+	/* The mm's changes are in memory before this says that it is over. */
+	smp_store_release(&vm->mn_active, vm->mn_active - 1);
+	spin_unlock(&vm->mn_lock);
+}
+
+bool pvhv_hva_invalidating(struct pvhv_vm *vm, unsigned long hva)
+{
+	const struct pvhv_hva_range *r = vm->mn_range;
+	bool hit;
+	unsigned int i;
+
+	spin_lock(&vm->mn_lock);
+	hit = vm->mn_extra && hva >= vm->mn_hull.start && hva < vm->mn_hull.end;
+	for (i = 0; i < PVHV_MN_RANGES && !hit; i++)
+		hit = hva >= r[i].start && hva < r[i].end;
+	spin_unlock(&vm->mn_lock);
+	return hit;
 }
 
 static void zap_host_range(struct pvhv_vm *vm, unsigned long start, unsigned long end,
@@ -75,10 +121,11 @@ static void zap_host_range(struct pvhv_vm *vm, unsigned long start, unsigned lon
 	bool flush;
 
 	write_lock(&vm->mmu_lock);
-	begin(vm, start, end);
 	for (i = 0; i < set->nr; i++)
 		if (slot_frames(set->slot[i], start, end, &first, &last))
 			tdp_zap(vm, first, last, &dead);
+	if (vm->leaving && slot_frames(vm->leaving, start, end, &first, &last))
+		tdp_zap(vm, first, last, &dead);
 	vm->stat.notifier_zaps++;
 	/* Also for what another thread has zapped and not flushed yet. */
 	flush = tdp_flush_owed(vm);
@@ -89,17 +136,21 @@ static void zap_host_range(struct pvhv_vm *vm, unsigned long start, unsigned lon
 	tdp_free_tables(vm, &dead, may_sleep);
 }
 
+/*
+ * mmu_lock is taken only if guest memory is concerned. If it is not, a slot may
+ * come that is: mn_begin() is visible before the slots are read (smp_mb), so a
+ * fault that knows the new slot knows of this invalidation too and waits for
+ * its end. If it is, a fault has either mapped its page before the zap, which
+ * takes it away, or looks for invalidations after it.
+ */
 static int invalidate_range_start(struct mmu_notifier *mn,
 				  const struct mmu_notifier_range *range)
 {
 	struct pvhv_vm *vm = to_vm(mn);
 	int idx;
 
-	/* From here to the end of the invalidation the slots do not change. */
-	spin_lock(&vm->mn_lock);
-	vm->mn_active++;
-	spin_unlock(&vm->mn_lock);
-
+	mn_begin(vm, range->start, range->end);
+	smp_mb();
 	idx = srcu_read_lock(&vm->srcu);
 	if (concerns_us(vm, range->start, range->end))
 		zap_host_range(vm, range->start, range->end,
@@ -111,24 +162,7 @@ static int invalidate_range_start(struct mmu_notifier *mn,
 static void invalidate_range_end(struct mmu_notifier *mn,
 				 const struct mmu_notifier_range *range)
 {
-	struct pvhv_vm *vm = to_vm(mn);
-	bool idle;
-	int idx;
-
-	idx = srcu_read_lock(&vm->srcu);
-	if (concerns_us(vm, range->start, range->end)) {
-		write_lock(&vm->mmu_lock);
-		vm->notifier_count--;
-		write_unlock(&vm->mmu_lock);
-	}
-	srcu_read_unlock(&vm->srcu, idx);
-
-	spin_lock(&vm->mn_lock);
-	idle = !--vm->mn_active;
-	spin_unlock(&vm->mn_lock);
-	/* A waiter queues itself before it looks at mn_active under mn_lock. */
-	if (idle && wq_has_sleeper(&vm->mn_wait))
-		wake_up(&vm->mn_wait);
+	mn_end(to_vm(mn), range->start, range->end);
 }
 
 /* --- 3. ageing --- */
@@ -179,6 +213,8 @@ static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 	struct pvhv_vm *vm = to_vm(mn);
 	int idx;
 
+	mn_begin(vm, 0, ULONG_MAX);
+	smp_mb();
 	idx = srcu_read_lock(&vm->srcu);
 	zap_host_range(vm, 0, ULONG_MAX, true);
 	srcu_read_unlock(&vm->srcu, idx);
@@ -195,6 +231,7 @@ static const struct mmu_notifier_ops notifier_ops = {
 
 int pvhv_notifier_init(struct pvhv_vm *vm)
 {
+	spin_lock_init(&vm->mn_lock);
 	vm->mmu_notifier.ops = &notifier_ops;
 	return mmu_notifier_register(&vm->mmu_notifier, vm->mm);
 }

@@ -35,7 +35,6 @@
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
-#include <linux/wait.h>
 #include <asm/processor.h>
 #include <asm/debugreg.h>
 #include <asm/fpu/api.h>
@@ -326,6 +325,12 @@ struct pvhv_vcpu {
 	void *backend_data;		/* struct svm_vcpu */
 };
 
+#define PVHV_MN_RANGES	16
+
+struct pvhv_hva_range {
+	unsigned long start, end;
+};
+
 struct pvhv_vm {
 	struct mm_struct *mm;
 	const struct pvhv_backend *be;
@@ -352,11 +357,12 @@ struct pvhv_vm {
 	u64 tdp_zap_gen;		/* mmu_lock write: changes that owe a flush */
 	atomic64_t tdp_flushed_gen;	/* newest of them that is flushed */
 	struct mmu_notifier mmu_notifier;
-	long notifier_count;		/* mmu_lock: invalidations of guest memory */
-	unsigned long notifier_start, notifier_end; /* in progress, their hull */
-	spinlock_t mn_lock;		/* mn_active; memslots change at 0 only */
-	unsigned long mn_active;	/* invalidations in progress, any memory */
-	wait_queue_head_t mn_wait;	/* the writer of memslots waits for 0 */
+	spinlock_t mn_lock;		/* writers of mn_*; inside mmu_lock */
+	unsigned int mn_active;		/* host invalidations in progress */
+	unsigned int mn_extra;		/* those that mn_range had no room for */
+	struct pvhv_hva_range mn_range[PVHV_MN_RANGES]; /* end 0: unused */
+	struct pvhv_hva_range mn_hull;	/* of mn_extra */
+	struct pvhv_memslot *leaving;	/* mmu_lock: out of memslots, still mapped */
 	u32 manual_dirty;		/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 flags */
 	struct pvhv_vm_stat stat;
 

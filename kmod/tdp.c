@@ -9,6 +9,7 @@
  * The invariants are in tdp.h.
  */
 #include <linux/gfp.h>
+#include <linux/memcontrol.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -17,9 +18,25 @@
 
 /* --- 1. life --- */
 
+/* Charged to the VM's cgroup, and shown as SecPageTables in /proc/meminfo. */
+u64 *tdp_alloc_table(gfp_t gfp)
+{
+	u64 *table = (u64 *)__get_free_page(gfp | __GFP_ZERO | __GFP_ACCOUNT);
+
+	if (table)
+		mod_lruvec_page_state(virt_to_page(table), NR_SECONDARY_PAGETABLE, 1);
+	return table;
+}
+
+void tdp_free_table(u64 *table)
+{
+	mod_lruvec_page_state(virt_to_page(table), NR_SECONDARY_PAGETABLE, -1);
+	free_page((unsigned long)table);
+}
+
 int pvhv_tdp_init(struct pvhv_vm *vm, unsigned int levels)
 {
-	vm->tdp_root = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	vm->tdp_root = tdp_alloc_table(GFP_KERNEL);
 	if (!vm->tdp_root)
 		return -ENOMEM;
 	vm->tdp_root_pa = __sme_set(__pa(vm->tdp_root));
@@ -94,7 +111,7 @@ static void free_table(struct pvhv_vm *vm, u64 *table, int level, bool may_sleep
 	if (leaves)
 		tdp_stat_add(tdp_leaf_counter(vm, level), -(long)leaves);
 	tdp_stat_add(&vm->stat.tdp_pages, -1);
-	free_page((unsigned long)table);
+	tdp_free_table(table);
 	if (may_sleep)
 		cond_resched();
 }
@@ -209,7 +226,7 @@ bool pvhv_tdp_age(struct pvhv_vm *vm, u64 start, u64 end, bool clear)
 static void split_leaf(struct pvhv_vm *vm, u64 *p, int level)
 {
 	const struct pvhv_tdp_format *f = vm->be->tdp;
-	u64 *table = (u64 *)__get_free_page(GFP_NOWAIT | __GFP_ACCOUNT | __GFP_NOWARN);
+	u64 *table = tdp_alloc_table(GFP_NOWAIT | __GFP_NOWARN);
 	u64 entry = READ_ONCE(*p), step = tdp_span(level - 1) << PAGE_SHIFT;
 	unsigned int i;
 

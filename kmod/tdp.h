@@ -123,6 +123,8 @@ static inline u64 pvhv_tdp_max_gfn(struct pvhv_vm *vm)
 }
 
 /* tdp.c: */
+u64 *tdp_alloc_table(gfp_t gfp);	/* zeroed */
+void tdp_free_table(u64 *table);
 /* Take out what maps [start, end); tables that go are listed in dead.
  * mmu_lock held for writing; then flush if owed, then free. */
 void tdp_zap(struct pvhv_vm *vm, u64 start, u64 end, struct list_head *dead);
@@ -137,6 +139,9 @@ void pvhv_tdp_protect_masked(struct pvhv_vm *vm, u64 base, unsigned long mask);
 /* A slot's dirty log was switched on or off. slots_lock held. */
 void pvhv_tdp_log_begin(struct pvhv_vm *vm, const struct pvhv_memslot *slot);
 void pvhv_tdp_log_end(struct pvhv_vm *vm, const struct pvhv_memslot *slot);
+
+/* notifier.c: mmu_lock held: is the host's entry for hva about to change? */
+bool pvhv_hva_invalidating(struct pvhv_vm *vm, unsigned long hva);
 
 /* tdp_fault.c: */
 /* The host's leaf at an address, as it is at this moment. */

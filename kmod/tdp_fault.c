@@ -273,8 +273,8 @@ static __always_inline int try_map(struct fault *ft, bool irqs_off)
 	struct host_leaf leaf;
 	int r;
 
-	if (unlikely(vm->notifier_count) && ft->hva >= vm->notifier_start &&
-	    ft->hva < vm->notifier_end)
+	/* Acquire: if none is in progress, the host's entry is as the last left it. */
+	if (unlikely(smp_load_acquire(&vm->mn_active)) && pvhv_hva_invalidating(vm, ft->hva))
 		return WANT_WAIT;
 	if (irqs_off)
 		r = read_host_entry(host_entry(vm->mm, ft->hva, &leaf.level), ft->hva,
@@ -342,7 +342,7 @@ static int get_tables(struct fault *ft, unsigned int nr)
 	u64 *table;
 
 	while (ft->nr_tables < nr) {
-		table = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+		table = tdp_alloc_table(GFP_KERNEL);
 		if (!table)
 			return -ENOMEM;
 		ft->tables[ft->nr_tables++] = table;
@@ -399,6 +399,6 @@ int pvhv_tdp_fault(struct pvhv_vcpu *vcpu)
 		return PVHV_SLOW;
 	r = map(&ft, vcpu->exit.fault.want);
 	while (unlikely(ft.nr_tables))
-		free_page((unsigned long)ft.tables[--ft.nr_tables]);
+		tdp_free_table(ft.tables[--ft.nr_tables]);
 	return r;
 }

@@ -64,6 +64,7 @@ static void guest_windows(uint64_t x2)
 	outb(0xa1, 0xff);
 	ioapic_set_redir(GSI, VEC);
 	ioapic_set_redir(GSI + 1, IOAPIC_LEVEL | (VEC + 1));
+	ioapic_set_redir(GSI + 2, 0x91);
 	GUEST_SYNC(0);
 	while (!end) {
 		windows();
@@ -329,6 +330,97 @@ static void test_resample(void)
 	}
 }
 
+/* Routes, irqfds and lines change from several threads while the guest takes interrupts; at the end all is as usual */
+static volatile bool race_end;
+
+static void *race_routes(void *arg)
+{
+	struct kvm_irq_routing_entry e[3];
+
+	for (unsigned int n = 0; !race_end; n++) {
+		e[0] = n & 1 ? pin_route(GSI, GSI) : msi_route(GSI, 0xfee00000, VEC);
+		e[1] = n & 2 ? pin_route(50, GSI) : msi_route(50, 0xfee00000, 0x71);
+		e[2] = pin_route(GSI + 1, GSI + 1);
+		set_route(e, n % 4);
+	}
+	return NULL;
+}
+
+static void *race_irqfds(void *arg)
+{
+	bool resample = arg;
+	int fd = eventfd(0, EFD_NONBLOCK), done = eventfd(0, EFD_NONBLOCK);
+
+	while (!race_end) {
+		struct kvm_irqfd irqfd = { .fd = fd, .gsi = resample ? GSI + 1 : 50, .resamplefd = done };
+
+		irqfd.flags = resample ? KVM_IRQFD_FLAG_RESAMPLE : 0;
+		VM_IOCTL(vm, KVM_IRQFD, &irqfd);
+		for (int i = 0; i < 5; i++)
+			kick(fd);
+		irqfd.flags |= KVM_IRQFD_FLAG_DEASSIGN;
+		VM_IOCTL(vm, KVM_IRQFD, &irqfd);
+	}
+	close(fd);
+	close(done);
+	return NULL;
+}
+
+static void *race_lines(void *arg)
+{
+	while (!race_end) {
+		struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+		pulse(GSI);
+		signal_msi(0xfee00000, 0x72);
+		VM_IOCTL(vm, KVM_GET_IRQCHIP, &chip);
+		signal_msi(0xfee00000, ICR_NMI);
+	}
+	return NULL;
+}
+
+static void guest_any(uint64_t arg)
+{
+	apic_enable();
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
+	ioapic_set_redir(GSI, VEC);
+	ioapic_set_redir(GSI + 1, IOAPIC_LEVEL | (VEC + 1));
+	while (!race_end) {
+		windows();
+		guest_cpuid(0, 0);
+	}
+}
+
+static void test_races(void)
+{
+	pthread_t t[4];
+	struct kvm_irq_routing_entry e = pin_route(100, GSI + 2);
+
+	start(guest_any, 0);
+	vcpu_start(vcpu);
+	pthread_create(&t[0], NULL, race_routes, NULL);
+	pthread_create(&t[1], NULL, race_irqfds, NULL);
+	pthread_create(&t[2], NULL, race_irqfds, (void *)1);
+	pthread_create(&t[3], NULL, race_lines, NULL);
+	sleep_ms(3000);
+	race_end = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	vcpu_join(vcpu);
+	ASSERT_GT(hits[0x72], 0);
+	ASSERT_GT(nmis, 0);
+	/* A line that was up when its route went stays up, here as in KVM: this is another, above it */
+	set_route(&e, 1);
+	vcpu_restart(vcpu, guest_windows, 0);
+	step();
+	step();
+	ASSERT_EQ(hits[0x91], 0);
+	pulse(100);
+	step();
+	ASSERT_EQ(hits[0x91], 1);
+}
+
 static void test_nmi(void)
 {
 	start(guest_windows, 0);
@@ -522,6 +614,7 @@ int main(int argc, char **argv)
 		TEST(irqfd),
 		TEST(irqfd_halted),
 		TEST(resample),
+		TEST(races),
 		TEST(nmi),
 		TEST(nmi_nesting),
 		TEST(window),

@@ -407,6 +407,7 @@ static void set_timer(uint32_t lvt, uint32_t count)
 static void guest_timer(uint64_t x2)
 {
 	uint32_t a, b, n;
+	bool in_time;
 	uint64_t t;
 
 	guest_start(x2);
@@ -448,13 +449,16 @@ static void guest_timer(uint64_t x2)
 	GUEST_ASSERT(!apic_bit(APIC_IRR, VEC));
 	cli();
 	apic_write(APIC_TMICT, 0);
-	/* stopped before its time */
+	/* stopped before its time (unless an emulator stopped us for so long) */
+	t = rdtsc();
 	set_timer(VEC, 20 * SHORT);
 	apic_write(APIC_TMICT, 0);
+	in_time = rdtsc() - t < guest_us(SHORT / 1000 * 10);
 	sti();
 	guest_delay_us(8000);
-	GUEST_ASSERT_EQ(hits[VEC], 2u);
 	cli();
+	if (in_time)
+		GUEST_ASSERT_EQ(hits[VEC], 2u);
 
 	/* Periodic: awake and asleep */
 	set_timer(APIC_LVTT_PERIODIC | VEC_LOW, SHORT);
@@ -521,22 +525,27 @@ static void guest_deadline(uint64_t x2)
 		GUEST_ASSERT(rdtsc() >= t);
 		GUEST_ASSERT_EQ(hits[VEC], i);
 	}
-	/* armed reads back; zero disarms */
-	t = rdtsc() + guest_us(3000);
+	/* armed reads back */
+	t = rdtsc() + guest_us(10000000);
 	wrmsr(MSR_TSC_DEADLINE, t);
 	GUEST_ASSERT_EQ(rdmsr(MSR_TSC_DEADLINE), t);
-	wrmsr(MSR_TSC_DEADLINE, 0);
-	sti();
-	guest_delay_us(6000);
-	cli();
-	GUEST_ASSERT_EQ(hits[VEC], 29u);
-	/* a change of mode disarms */
-	wrmsr(MSR_TSC_DEADLINE, rdtsc() + guest_us(3000));
-	apic_write(APIC_LVTT, VEC);
-	sti();
-	guest_delay_us(6000);
-	cli();
-	GUEST_ASSERT_EQ(hits[VEC], 29u);
+	/* zero disarms, and so does a change of mode (looked at where no emulator stopped us too long) */
+	for (int how = 0; how < 2; how++) {
+		uint32_t before = hits[VEC];
+
+		t = rdtsc();
+		wrmsr(MSR_TSC_DEADLINE, t + guest_us(3000));
+		if (how)
+			apic_write(APIC_LVTT, VEC);
+		else
+			wrmsr(MSR_TSC_DEADLINE, 0);
+		t = rdtsc() - t;
+		sti();
+		guest_delay_us(6000);
+		cli();
+		if (t < guest_us(2000))
+			GUEST_ASSERT_EQ(hits[VEC], before);
+	}
 }
 
 static void test_deadline(void)

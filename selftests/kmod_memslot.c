@@ -269,6 +269,31 @@ static void test_high(void)
 	expect_mmio(HIGH_GVA + PAGE_SIZE, false, HIGH_GPA + SIZE);
 }
 
+/* The last page that the guest's physical addresses reach */
+static void test_highest(void)
+{
+	struct kvm_cpuid_entry2 *leaf;
+	uint64_t gpa, *mem;
+	unsigned int bits;
+
+	start();
+	leaf = cpuid_find(vm->cpuid, 0x80000008, 0);
+	ASSERT(leaf);
+	bits = leaf->eax & 0xff;
+	/* a second-level table of four levels reaches 48 bits, whatever the CPU says */
+	if (bits > 48)
+		bits = 48;
+	gpa = BIT(bits) - HUGE_SIZE;
+	vm_map(vm, HIGH_GVA, gpa, PTE_P | PTE_W);
+	vm_map(vm, HIGH_GVA + PAGE_SIZE, gpa + HUGE_SIZE - PAGE_SIZE, PTE_P | PTE_W);
+	expect_mmio(HIGH_GVA, true, gpa);
+	mem = vm_add_mem(vm, SLOT, 0, gpa, HUGE_SIZE);
+	expect_write(HIGH_GVA, mem);
+	expect_write(HIGH_GVA + PAGE_SIZE + 8, mem + (HUGE_SIZE - PAGE_SIZE) / 8 + 1);
+	vm_del_slot(vm, SLOT);
+	expect_mmio(HIGH_GVA, false, gpa);
+}
+
 /* A slot over addresses where nothing is mapped: accepted, and an error of KVM_RUN when the guest goes there */
 static void test_no_memory(void)
 {
@@ -348,6 +373,7 @@ int main(int argc, char **argv)
 		TEST(bad_arguments),
 		TEST(many),
 		TEST(high),
+		TEST(highest),
 		TEST(no_memory),
 		TEST(change_while_running),
 	};

@@ -85,6 +85,16 @@ static void pin(pthread_t t, int cpu)
 	ASSERT_EQ(pthread_setaffinity_np(t, sizeof(set), &set), 0);
 }
 
+static void expect_progress(void)
+{
+	uint64_t seen = rounds;
+
+	if (WAIT_FOR(rounds > seen + 2, 20000))
+		return;
+	vcpu_diag(vm->vcpus[0]);
+	FAIL("the guest stands still at round %llu", (unsigned long long)rounds);
+}
+
 static void start(unsigned int nr)
 {
 	need_two_cpus();
@@ -102,10 +112,8 @@ static void test_one(void)
 	start(1);
 	vcpu_start(vm->vcpus[0]);
 	for (int i = 0; i < 60; i++) {
-		uint64_t seen = rounds;
-
 		pin(vm->vcpus[0]->thread, i & 1);
-		ASSERT(WAIT_FOR(rounds > seen + 2, 20000));
+		expect_progress();
 	}
 	end = true;
 	vcpu_join(vm->vcpus[0]);
@@ -183,27 +191,24 @@ static void test_hotplug(void)
 {
 	start(1);
 	vcpu_start(vm->vcpus[0]);
-	ASSERT(WAIT_FOR(rounds > 3, 20000));
+	expect_progress();
 	for (int i = 0; i < 3; i++) {
-		uint64_t seen = rounds;
 		cpu_set_t both;
 
 		CPU_ZERO(&both);
 		CPU_SET(0, &both);
 		CPU_SET(1, &both);
 		pin(vm->vcpus[0]->thread, 1);
-		ASSERT(WAIT_FOR(rounds > seen + 2, 20000));
+		expect_progress();
 		pthread_setaffinity_np(vm->vcpus[0]->thread, sizeof(both), &both);
 		if (!set_online(0)) {
 			end = true;
 			vcpu_join(vm->vcpus[0]);
 			SKIP("CPU 1 cannot be taken off line");
 		}
-		seen = rounds;
-		ASSERT(WAIT_FOR(rounds > seen + 2, 20000));
+		expect_progress();
 		ASSERT(set_online(1));
-		seen = rounds;
-		ASSERT(WAIT_FOR(rounds > seen + 2, 20000));
+		expect_progress();
 	}
 	end = true;
 	vcpu_join(vm->vcpus[0]);

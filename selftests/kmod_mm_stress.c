@@ -22,8 +22,8 @@
 #define ALIAS	0x60000000ul	/* the same memory, in slots that come and go */
 #define SIZE	(6 * HUGE_SIZE)
 #define PAGES	(SIZE / PAGE_SIZE)
-#define WRITERS	4
-#define SECONDS	12
+#define WRITERS	3
+#define SECONDS	8
 
 static struct vm *vm;
 static char *mem, *copy;
@@ -119,7 +119,8 @@ static void *churn_thread(void *arg)
 			madvise(at, HUGE_SIZE, MADV_COLLAPSE);
 			break;
 		case 3:
-			compact_memory();
+			if (!(r >> 32 & 7))
+				compact_memory();
 			break;
 		case 4:
 			madvise(page, PAGE_SIZE * 3, MADV_PAGEOUT);
@@ -232,7 +233,7 @@ static void stress(bool shared, uint32_t manual)
 		for (unsigned int i = 0; i < PAGES; i++)
 			ASSERT_EQ(((uint64_t *)(mem + i * PAGE_SIZE))[w], expected[w][i]);
 	}
-	tap_diag("rounds %lu %lu %lu %lu, alias reads %lu", rounds[0], rounds[1], rounds[2], rounds[3], alias_reads);
+	tap_diag("rounds %lu %lu %lu, alias reads %lu", rounds[0], rounds[1], rounds[2], alias_reads);
 	ASSERT(alias_reads);
 	vm_destroy(vm);
 }
@@ -255,9 +256,9 @@ static void test_shared_initially_set(void)
 int main(int argc, char **argv)
 {
 	static const struct tap_test tests[] = {
-		TEST(anonymous),
-		TEST(anonymous_manual),
-		TEST(shared_initially_set),
+		TEST_TIMEOUT(anonymous, 300),
+		TEST_TIMEOUT(anonymous_manual, 300),
+		TEST_TIMEOUT(shared_initially_set, 300),
 	};
 
 	return tap_main(argc, argv, tests, ARRAY_SIZE(tests));

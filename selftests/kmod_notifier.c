@@ -327,6 +327,35 @@ static void test_ksm(void)
 		SKIP("KSM merged only %ld pages in time", shared);
 }
 
+/* Memory of 2 MiB pages from the pool, mapped at once; and a hole punched into it */
+static void test_hugetlb(void)
+{
+	int fd = memfd_create("pvhv-huge", MFD_HUGETLB);
+	long had = read_sys("/proc/sys/vm/nr_hugepages");
+	char *p;
+
+	if (fd < 0 || had < 0)
+		SKIP("no huge pages");
+	write_sys("/proc/sys/vm/nr_hugepages", "6");
+	ASSERT_OK(ftruncate(fd, SIZE));
+	p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		SKIP("no huge pages to be had");
+	start_with(p);
+	fill(0, PAGES, 3);
+	ASSERT_EQ(guest_sum_of(0, PAGES), 3 * PAGES);
+	for (unsigned int i = 0; i < PAGES; i++)
+		ASSERT_EQ(word(i * PAGE_SIZE), 3);
+	ASSERT_OK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, HUGE_SIZE, HUGE_SIZE));
+	ASSERT_EQ(guest_sum_of(0, PAGES), 3 * (PAGES - 512));
+	fill(HUGE_SIZE, 512, 4);
+	ASSERT_EQ(word(2 * HUGE_SIZE - PAGE_SIZE), 4);
+	vm_destroy(vm);
+	munmap(p, SIZE);
+	close(fd);
+	write_sys("/proc/sys/vm/nr_hugepages", had ? "6" : "0");
+}
+
 /* The same with the guest running all the time */
 static volatile bool guest_end;
 static volatile uint64_t rounds, mismatches;
@@ -372,6 +401,9 @@ static void test_running(void)
 			}
 		}
 		madvise(mem, HUGE_SIZE, MADV_COLLAPSE);
+		/* pages move */
+		if (i % 8 == 0)
+			write_sys("/proc/sys/vm/compact_memory", "1");
 		if (i % 5 == 0) {
 			pid = fork();
 			if (!pid) {
@@ -433,6 +465,7 @@ int main(int argc, char **argv)
 		TEST(shared_memory),
 		TEST(thp),
 		TEST(ksm),
+		TEST(hugetlb),
 		TEST(running),
 		TEST(unmap_running),
 	};

@@ -93,9 +93,9 @@ static void guest_periodic(uint64_t pic)
 	route(pic);
 	for (uint8_t mode = 2; mode <= 3; mode++) {
 		cli();
-		set_count(CH0, mode, HZ / 500);	/* 2 ms */
 		hits = 0;
 		t = rdtsc();
+		set_count(CH0, mode, HZ / 500);	/* 2 ms */
 		sti();
 		GUEST_ASSERT(GUEST_WAIT(hits >= 10, 20000));
 		cli();

@@ -2,5 +2,4 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verifies the same as vmm_boot.sh for the stock 6.1-cloud kernel.
-export PVHV_NO_RSS=1
 exec "$(dirname "$0")/vmm_boot.sh" 6.1-cloud:1:256M 6.1-cloud:4:1G

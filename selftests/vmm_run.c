@@ -579,11 +579,15 @@ static void test_input_ends(void)
 static void test_input_before_guest(void)
 {
 	struct run r = start("i");
+	char buf[32] = "";
+	size_t n = 0;
 
-	/* Before the FIFO is on, one byte fits; the rest waits. */
+	/* One byte fits before the FIFO is on, and goes when it is turned on, as on the chip; the rest waits. */
 	say(r.in, "early words");
 	expect(r.out, "ready\n");
-	expect(r.out, "early words");
+	while (!strstr(buf, "words") && n < sizeof(buf) - 1)
+		ASSERT_EQ(read_all(r.out, buf + n++, 1), 1);
+	ASSERT_MSG(!strcmp(buf, "early words") || !strcmp(buf, "arly words"), "read '%s'", buf);
 	say(r.in, "\004");
 	finish_with(&r, 0);
 }

@@ -23,7 +23,9 @@ if [ ! -x "$run" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
 fi
 
 dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+pid=
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'exit 143' TERM INT HUP
 cd "$dir" || exit 1
 nr=0
 failed=0
@@ -122,6 +124,7 @@ result $? "triple fault: 4 and one line (status $status)"
 start button && kill -PWR $pid
 wait $pid
 status=$?
+pid=
 [ $status = 0 ] && tr -d '\r' <out | grep -q '^button 0 [1-9]'
 result $? "power button by SIGPWR"
 

@@ -452,6 +452,33 @@ void vcpu_stop(struct vcpu *vcpu)
 	vcpu->run->immediate_exit = 0;
 }
 
+void vcpu_diag(struct vcpu *vcpu)
+{
+	struct kvm_mp_state mp = { 0 };
+	struct kvm_lapic_state lapic;
+	struct kvm_vcpu_events ev;
+	struct kvm_regs regs;
+
+	if (vcpu->started)
+		vcpu_stop(vcpu);
+	VCPU_IOCTL(vcpu, KVM_GET_REGS, &regs);
+	VCPU_IOCTL(vcpu, KVM_GET_VCPU_EVENTS, &ev);
+	ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp);
+	tap_diag("vCPU %u: rip 0x%llx rflags 0x%llx mp_state %u shadow %u injected %u", vcpu->id, regs.rip, regs.rflags,
+		 mp.mp_state, ev.interrupt.shadow, ev.interrupt.injected);
+	if (ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic))
+		return;
+	for (unsigned int i = 0; i < 8; i++) {
+		uint32_t isr = *(uint32_t *)(lapic.regs + 0x100 + i * 16), irr = *(uint32_t *)(lapic.regs + 0x200 + i * 16);
+
+		if (isr || irr)
+			tap_diag("vectors from 0x%x: ISR 0x%x IRR 0x%x", i * 32, isr, irr);
+	}
+	tap_diag("LVTT 0x%x TMICT 0x%x TMCCT 0x%x deadline 0x%llx TSC 0x%llx", *(uint32_t *)(lapic.regs + 0x320),
+		 *(uint32_t *)(lapic.regs + 0x380), *(uint32_t *)(lapic.regs + 0x390),
+		 (unsigned long long)vcpu_get_msr(vcpu, MSR_TSC_DEADLINE), (unsigned long long)vcpu_get_msr(vcpu, MSR_TSC));
+}
+
 void vm_run_all(struct vm *vm)
 {
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)

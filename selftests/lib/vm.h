@@ -135,6 +135,7 @@ void vcpu_start(struct vcpu *vcpu);		/* runs it to its end */
 void vcpu_join(struct vcpu *vcpu);
 void vcpu_stop(struct vcpu *vcpu);		/* forces it out, joins */
 void vcpu_kick(struct vcpu *vcpu);		/* one signal */
+void vcpu_diag(struct vcpu *vcpu);		/* forces a vCPU out that seems to hang, prints where it is */
 void vm_run_all(struct vm *vm);			/* all vCPUs, to their end */
 
 /* Shorthands: VM_IOCTL(vm, KVM_..., arg) must succeed and gives the result */
