@@ -49,7 +49,7 @@ echo "TAP version 13"
 if [ -n "$PVHV_KO" ]; then
 	[ -r "$PVHV_KO" ] || skip "no file $PVHV_KO"
 else
-	modprobe -n -q pvhv 2>/dev/null || skip "set PVHV_KO to the module's file"
+	modprobe -q pvhv 2>/dev/null || skip "set PVHV_KO to the module's file"
 fi
 [ -d /sys/module/pvhv ] || load || skip "the module does not load"
 [ "$(cat /sys/module/pvhv/refcnt)" = 0 ] || skip "the module is in use"
