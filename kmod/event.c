@@ -179,6 +179,25 @@ static bool inject_first(struct pvhv_vcpu *vcpu)
 	return true;
 }
 
+/*
+ * An interrupt waits for the shadow of STI to end, and what is in the shadow is
+ * HLT, which that interrupt would wake at once: HLT is done here. Opening a
+ * window would be as good on a CPU, but QEMU's VMRUN forgets the shadow: the
+ * interrupt would come before HLT and nothing would wake the guest after it.
+ */
+static void finish_shadowed_hlt(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_insn insn;
+
+	if ((vcpu->rflags & (X86_EFLAGS_IF | X86_EFLAGS_TF)) != X86_EFLAGS_IF || pvhv_cpl(vcpu))
+		return;
+	vcpu->exit.nr_bytes = 0;
+	if (pvhv_decode_exit(vcpu, &insn, true) == PVHV_DECODE_OK && insn.op == PVHV_OP_HLT)
+		pvhv_finish_insn(vcpu, pvhv_insn_next_rip(&insn, vcpu->rip));
+	vcpu->exit.nr_bytes = 0;
+	vcpu->event_check = false;
+}
+
 void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_backend *be = vcpu->be;
@@ -208,6 +227,8 @@ void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 		return;
 	}
 	if (pvhv_irq_peek(vcpu) >= 0) {
+		if (!taken && unlikely(be->get_int_shadow(vcpu)))
+			finish_shadowed_hlt(vcpu);
 		if (!taken && be->irq_allowed(vcpu)) {
 			vcpu->irq.vector = pvhv_irq_ack(vcpu);
 			vcpu->irq.injected = true;

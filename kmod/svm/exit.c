@@ -71,6 +71,27 @@ static void normalise_npf(struct pvhv_vcpu *vcpu)
 	}
 }
 
+/*
+ * The shadow of STI at an interrupt of the host. VMRUN goes on in it, but
+ * QEMU's does not: what comes next at the same RIP finds it gone, though the
+ * guest has not moved. There it is put back; finish_shadowed_hlt() says why.
+ */
+static void keep_shadow(struct pvhv_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	u32 *state = &svm->vmcb->control.int_state;
+
+	if (!(*state & SVM_INTERRUPT_SHADOW_MASK)) {
+		if (likely(svm->shadow_rip != vcpu->rip || svm->shadow_exit + 1 != vcpu->stat.exits))
+			return;
+		*state |= SVM_INTERRUPT_SHADOW_MASK;
+	}
+	svm->shadow_rip = vcpu->rip;
+	svm->shadow_exit = vcpu->stat.exits;
+	/* A window may be open already: it would open before HLT. */
+	vcpu->event_check = true;
+}
+
 void svm_normalise_exit(struct pvhv_vcpu *vcpu)
 {
 	const struct vmcb_control_area *c = &to_svm(vcpu)->vmcb->control;
@@ -89,6 +110,7 @@ void svm_normalise_exit(struct pvhv_vcpu *vcpu)
 	case SVM_EXIT_SMI:
 	case SVM_EXIT_INIT:
 		e->kind = PVHV_EXIT_INTR;
+		keep_shadow(vcpu);
 		break;
 	case SVM_EXIT_IOIO:
 		normalise_ioio(vcpu, c->exit_info_1);

@@ -35,6 +35,8 @@ struct svm_vcpu {
 	u64 iret_rip;
 	bool nmi_singlestep;		/* TF and #DB are ours */
 	u64 nmi_step_tf;		/* the guest's own TF meanwhile */
+	u64 shadow_rip;			/* the last host interrupt in STI's shadow: RIP */
+	u64 shadow_exit;		/* and number of exits before it */
 	u64 tsc_aux_live;		/* what MSR_TSC_AUX holds while loaded */
 };
 
