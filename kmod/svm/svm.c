@@ -371,17 +371,16 @@ static void svm_enter(struct pvhv_vcpu *vcpu)
 	struct vmcb *vmcb = svm->vmcb;
 	u64 host_spec = this_cpu_read(x86_spec_ctrl_current);
 	u64 guest_spec = vcpu->spec_ctrl;
-	u8 tpr = 0;
+	u8 tpr;
 
 	vmcb->save.rax = vcpu->gpr[PVHV_RAX];
 	vmcb->save.rsp = vcpu->gpr[PVHV_RSP];
 	vmcb->save.rip = vcpu->rip;
 	vmcb->save.rflags = vcpu->rflags;
 	vmcb->save.cr2 = vcpu->cr2;
-	if (vcpu->lapic) {
-		tpr = pvhv_lapic_get_tpr(vcpu);
-		vmcb->control.int_ctl = (vmcb->control.int_ctl & ~V_TPR_MASK) | tpr;
-	}
+	/* Without a LAPIC writes of CR8 exit; what the guest reads is this. */
+	tpr = vcpu->lapic ? pvhv_lapic_get_tpr(vcpu) : vcpu->cr8;
+	vmcb->control.int_ctl = (vmcb->control.int_ctl & ~V_TPR_MASK) | tpr;
 	if (svm_caps.v_spec_ctrl) {
 		vmcb->save.spec_ctrl = guest_spec;
 		guest_spec = host_spec;
