@@ -160,8 +160,7 @@ void pvhv_vcpu_reset(struct pvhv_vcpu *vcpu, bool init)
 		vcpu->pkru = 0;
 		vcpu->tsc_aux = 0;
 	}
-	if (vcpu->lapic)
-		pvhv_lapic_reset(vcpu, init);
+	pvhv_lapic_reset(vcpu, init);
 	pvhv_msr_reset(vcpu, init);
 	vcpu->be->vcpu_reset(vcpu, init);
 	reset_segments(vcpu);

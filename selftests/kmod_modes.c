@@ -73,6 +73,7 @@ static void test_reset(void)
 	ASSERT_EQ(sregs.efer, 0);
 	ASSERT_EQ(sregs.gdt.limit, 0xffff);
 	ASSERT_EQ(sregs.idt.limit, 0xffff);
+	ASSERT_EQ(sregs.apic_base, 0xfee00900);	/* with or without an APIC here */
 
 	rom = vm_add_mem(vm, 3, KVM_MEM_READONLY, 0xffff0000, 0x10000);
 	memcpy(rom + 0xfff0, jump, sizeof(jump));
