@@ -366,6 +366,34 @@ static void test_xcr(void)
 	vcpu_run_done(vcpu);
 }
 
+/* The host's register is as before, whatever the guest wrote, intercepted or not */
+static void guest_xsetbv(uint64_t arg)
+{
+	xsetbv(1);
+	GUEST_SYNC(1);
+	xsetbv(3);
+	for (int i = 0; i < 100000; i++)
+		cpu_relax();
+	GUEST_SYNC(1);
+}
+
+static void test_host_xcr(void)
+{
+	uint64_t before;
+
+	vm = vm_create(0);
+	if (!(cpuid_find(vm->cpuid, 1, 0)->ecx & BIT(26)))
+		SKIP("no XSAVE");
+	before = xgetbv();
+	vcpu = vcpu_add(vm, 0, guest_xsetbv, 0);
+	for (int i = 0; i < 2; i++) {
+		vcpu_run_sync(vcpu, 1);
+		ASSERT_EQ(xgetbv(), before);
+	}
+	vcpu_run_done(vcpu);
+	ASSERT_EQ(xgetbv(), before);
+}
+
 /* A lazy guest: CR0.TS makes the first use fault, as its kernel wants it */
 static volatile uint32_t nm;
 
@@ -413,6 +441,7 @@ int main(int argc, char **argv)
 		TEST(get_set),
 		TEST(move),
 		TEST(xcr),
+		TEST(host_xcr),
 		TEST(task_switched),
 	};
 
