@@ -68,10 +68,27 @@ if exec 3<>"$dev"; then
 fi
 result $status "refused_while_open"
 
+# Loading and unloading patch the kernel's code (preempt_notifier's static key in the scheduler). QEMU's translator may keep
+# what another CPU read while the first one was patching, and run into a breakpoint that is gone: there only the first
+# rounds run with all CPUs.
+others=
+if grep -q 'QEMU TCG' /proc/cpuinfo; then
+	for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
+		[ -w "$cpu" ] && [ "$(cat "$cpu")" = 1 ] && others="$others $cpu"
+	done
+fi
+set_others() {
+	for cpu in $others; do
+		echo "$1" >"$cpu"
+	done
+}
+trap 'set_others 1' EXIT
+
 status=0
 i=0
 while [ "$i" -lt "$count" ]; do
 	i=$((i + 1))
+	[ "$i" != 6 ] || set_others 0
 	# the last reference goes a moment after the last descriptor
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		rmmod pvhv 2>/dev/null && break
@@ -95,6 +112,7 @@ while [ "$i" -lt "$count" ]; do
 	fi
 done
 rm -f /tmp/reload.$$
+set_others 1
 result $status "reload_$count"
 
 "$run" hlt io_out signal_halted >/dev/null 2>&1
