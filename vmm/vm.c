@@ -125,9 +125,12 @@ static int create_vm(struct vm *vm)
 	do {
 		vm->fd = ioctl(vm->dev_fd, KVM_CREATE_VM, 0);
 	} while (vm->fd < 0 && errno == EINTR);
+	if (vm->fd < 0 && errno == EBUSY)
+		return fail(-EBUSY, "%s: another hypervisor uses this CPU: stop its machines or unload it, as with 'modprobe -r kvm_amd'",
+			    vm->opt->dev);
 	if (vm->fd < 0)
-		return fail(-errno, "%s: cannot create a VM: %s", vm->opt->dev,
-			    strerror(errno));
+		return fail(-errno, "%s: cannot create a VM: %s: see the kernel's log",
+			    vm->opt->dev, strerror(errno));
 
 	/* Intel CPUs without unrestricted guest keep pages here. */
 	if (ioctl(vm->dev_fd, KVM_CHECK_EXTENSION,
@@ -279,9 +282,10 @@ static void got_signal(void *arg, int number)
 		tty_continue();
 		break;
 	default:
+		/* First: a vCPU that waits for room in the console goes on, perhaps to power off. */
+		vm_stop(vm, STATUS_SIGNAL + number);
 		/* The output that nobody takes must not hold up the end. */
 		console_abandon(vm->console);
-		vm_stop(vm, STATUS_SIGNAL + number);
 		check_stop(vm);
 		break;
 	}
