@@ -33,9 +33,12 @@ DEFINE_MUTEX(pvhv_vms_lock);
  */
 DEFINE_PER_CPU(bool, pvhv_virt_on);
 
-static DEFINE_MUTEX(hardware_lock);	/* outside cpus_read_lock() */
+static DEFINE_MUTEX(hardware_lock);	/* inside cpus_read_lock() */
 static unsigned int hardware_users;	/* VMs */
 static enum cpuhp_state cpuhp_state;
+
+static DEFINE_MUTEX(notice_lock);	/* outside cpus_read_lock() */
+static bool notified_of_switches;	/* by preempt notifiers */
 
 static int cpu_on(void)
 {
@@ -70,11 +73,26 @@ static void cpu_on_ipi(void *failed)
 		atomic_inc(failed);
 }
 
+/*
+ * From the first VM until the module goes, not for each VM: it patches the
+ * scheduler's code on all CPUs. Nobody pays for a module without VMs.
+ */
+static void want_notice_of_switches(void)
+{
+	mutex_lock(&notice_lock);
+	if (!notified_of_switches) {
+		preempt_notifier_inc();
+		notified_of_switches = true;
+	}
+	mutex_unlock(&notice_lock);
+}
+
 int pvhv_hardware_get(void)
 {
 	atomic_t failed = ATOMIC_INIT(0);
 	int r = 0;
 
+	want_notice_of_switches();
 	cpus_read_lock();
 	mutex_lock(&hardware_lock);
 	if (!hardware_users) {
@@ -184,8 +202,6 @@ static int __init pvhv_init(void)
 	pvhv_syscore_register(&pvhv_syscore);
 	register_reboot_notifier(&reboot_notifier);
 	pvhv_stats_init();
-	/* Not for each VM: it patches the scheduler's code on all CPUs. */
-	preempt_notifier_inc();
 	r = pvhv_chardev_init();
 	if (r)
 		goto err_stats;
@@ -193,7 +209,6 @@ static int __init pvhv_init(void)
 	return 0;
 
 err_stats:
-	preempt_notifier_dec();
 	pvhv_stats_exit();
 	unregister_reboot_notifier(&reboot_notifier);
 	pvhv_syscore_unregister(&pvhv_syscore);
@@ -210,7 +225,8 @@ err_backend:
 static void __exit pvhv_exit(void)
 {
 	pvhv_chardev_exit();
-	preempt_notifier_dec();
+	if (notified_of_switches)
+		preempt_notifier_dec();
 	pvhv_stats_exit();
 	unregister_reboot_notifier(&reboot_notifier);
 	pvhv_syscore_unregister(&pvhv_syscore);

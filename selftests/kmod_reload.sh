@@ -68,9 +68,9 @@ if exec 3<>"$dev"; then
 fi
 result $status "refused_while_open"
 
-# Loading and unloading patch the kernel's code (preempt_notifier's static key in the scheduler). QEMU's translator may keep
-# what another CPU read while the first one was patching, and run into a breakpoint that is gone: there only the first
-# rounds run with all CPUs.
+# The first VM after a load and the next unload patch the kernel's code (preempt_notifier's static key in the scheduler). QEMU's
+# translator may keep what another CPU read while the first one was patching, and run for ever into a breakpoint that is gone: there
+# only one CPU takes part.
 others=
 if grep -q 'QEMU TCG' /proc/cpuinfo; then
 	for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
@@ -83,12 +83,12 @@ set_others() {
 	done
 }
 trap 'set_others 1' EXIT
+set_others 0
 
 status=0
 i=0
 while [ "$i" -lt "$count" ]; do
 	i=$((i + 1))
-	[ "$i" != 6 ] || set_others 0
 	# the last reference goes a moment after the last descriptor
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		rmmod pvhv 2>/dev/null && break
@@ -112,7 +112,6 @@ while [ "$i" -lt "$count" ]; do
 	fi
 done
 rm -f /tmp/reload.$$
-set_others 1
 result $status "reload_$count"
 
 "$run" hlt io_out signal_halted >/dev/null 2>&1
