@@ -9,6 +9,9 @@
 #include <linux/eventfd.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
+#include <asm/mce.h>
+#include <asm/ptrace.h>
+#include <asm/segment.h>
 #include <trace/events/ipi.h>	/* smp_send_reschedule() traces since 6.4 */
 
 /* 6.8 dropped eventfd_signal()'s count, which was always 1 in practice. */
@@ -51,6 +54,21 @@ static inline void pvhv_eventfd_signal(struct eventfd_ctx *ctx)
 	}
 #define pvhv_syscore_register	register_syscore_ops
 #define pvhv_syscore_unregister	unregister_syscore_ops
+#endif
+
+/* A machine check ended the guest: the kernel handles it as one of user code. */
+#ifdef CONFIG_X86_MCE
+static inline void pvhv_host_machine_check(void)
+{
+	struct pt_regs regs = {
+		.cs = __USER_CS,	/* the guest's memory is at fault, not the kernel's */
+		.flags = X86_EFLAGS_IF,
+	};
+
+	do_machine_check(&regs);
+}
+#else
+static inline void pvhv_host_machine_check(void) { }
 #endif
 
 #endif /* PVHV_COMPAT_H */

@@ -12,7 +12,6 @@
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
-#include <asm/mce.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
 #include <asm/processor.h>
@@ -353,18 +352,6 @@ static void svm_take_back_debug_registers(struct pvhv_vcpu *vcpu)
 	svm_lend_debug_registers(vcpu, false);
 }
 
-static void svm_host_machine_check(void)
-{
-#ifdef CONFIG_X86_MCE
-	struct pt_regs regs = {
-		.cs = 3,	/* as if user code ran: the guest's memory is at fault */
-		.flags = X86_EFLAGS_IF,
-	};
-
-	do_machine_check(&regs);
-#endif
-}
-
 static void svm_enter(struct pvhv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
@@ -414,7 +401,7 @@ static void svm_enter(struct pvhv_vcpu *vcpu)
 
 	vmcb->control.event_inj = 0;
 	if (unlikely(vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + X86_TRAP_MC))
-		svm_host_machine_check();
+		pvhv_host_machine_check();
 	svm_requeue_events(vcpu);
 	svm_normalise_exit(vcpu);
 }
