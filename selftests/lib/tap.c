@@ -2,6 +2,9 @@
 /*
  * Jobs: run the tests of a program, each in a child with a time limit; print TAP 13; make the exit status.
  */
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,6 +77,45 @@ static unsigned int test_timeout(const struct tap_test *test)
 	return test->timeout_s ? test->timeout_s : TAP_TIMEOUT_S;
 }
 
+/* Where a thread that hangs is: what it waits in, user and kernel. */
+static void diag_thread(const char *task, const char *tid)
+{
+	static const char * const what[] = { "comm", "syscall", "stack" };
+	char path[PATH_MAX], buf[900];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(what); i++) {
+		ssize_t n = -1;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/%s/%s", task, tid, what[i]);
+		fd = open(path, O_RDONLY);
+		if (fd >= 0) {
+			n = read(fd, buf, sizeof(buf) - 1);
+			close(fd);
+		}
+		if (n > 0) {
+			buf[n] = '\0';
+			tap_diag("thread %s, %s: %s", tid, what[i], buf);
+		}
+	}
+}
+
+static void diag_threads(pid_t pid)
+{
+	struct dirent *entry;
+	char task[32];
+	DIR *dir;
+
+	snprintf(task, sizeof(task), "/proc/%d/task", pid);
+	dir = opendir(task);
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			diag_thread(task, entry->d_name);
+	if (dir)
+		closedir(dir);
+}
+
 /* Waits for the child; kills its process group at the time limit. Returns the wait status, or -1 on time-out. */
 static int wait_child(pid_t pid, unsigned int timeout_s)
 {
@@ -89,6 +131,7 @@ static int wait_child(pid_t pid, unsigned int timeout_s)
 		if (sigtimedwait(&set, NULL, &limit) < 0 && errno == EAGAIN)
 			break;
 	}
+	diag_threads(pid);
 	kill(-pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	return -1;
