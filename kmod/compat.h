@@ -7,6 +7,7 @@
 #define PVHV_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/kvm.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
 #include <asm/mce.h>
@@ -29,6 +30,23 @@ static inline void pvhv_eventfd_signal(struct eventfd_ctx *ctx)
 #define PVHV_IMMEDIATE_EXIT	immediate_exit
 #else
 #define PVHV_IMMEDIATE_EXIT	immediate_exit__unsafe
+#endif
+
+/* 6.8's form of KVM_SET_USER_MEMORY_REGION, for a client built with newer headers. */
+#ifndef KVM_SET_USER_MEMORY_REGION2
+struct kvm_userspace_memory_region2 {
+	__u32 slot;
+	__u32 flags;
+	__u64 guest_phys_addr;
+	__u64 memory_size;
+	__u64 userspace_addr;
+	__u64 guest_memfd_offset;
+	__u32 guest_memfd;
+	__u32 pad1;
+	__u64 pad2[14];
+};
+#define KVM_SET_USER_MEMORY_REGION2	_IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#define KVM_CAP_USER_MEMORY2		231
 #endif
 
 /*

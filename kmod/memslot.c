@@ -3,7 +3,7 @@
  * memslot.c - guest memory as the VMM gave it:
  *  1. finding the slot of a guest frame,
  *  2. publishing a changed set of slots,
- *  3. KVM_SET_USER_MEMORY_REGION.
+ *  3. KVM_SET_USER_MEMORY_REGION and _REGION2.
  *
  * A set and its slots are immutable once published. Readers hold vm->srcu;
  * the writer holds vm->slots_lock, publishes a new set, waits for the readers
@@ -350,4 +350,13 @@ long pvhv_ioctl_set_memory_region(void *obj, void *data, unsigned long arg)
 	r = set_region(vm, data);
 	mutex_unlock(&vm->slots_lock);
 	return r;
+}
+
+/* The longer form begins like the other; what follows is for private memory, whose flag is refused. */
+long pvhv_ioctl_set_memory_region2(void *obj, void *data, unsigned long arg)
+{
+	static_assert(offsetof(struct kvm_userspace_memory_region2, guest_memfd_offset) ==
+		      sizeof(struct kvm_userspace_memory_region));
+
+	return pvhv_ioctl_set_memory_region(obj, data, arg);
 }

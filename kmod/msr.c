@@ -474,7 +474,7 @@ void pvhv_msr_reset(struct pvhv_vcpu *vcpu, bool init)
 	memset(vcpu->mtrr_fixed, 0, sizeof(vcpu->mtrr_fixed));
 	memset(vcpu->mtrr_var, 0, sizeof(vcpu->mtrr_var));
 	vcpu->mcg_status = 0;
-	vcpu->hwcr = HWCR_TSC_FREQ_SEL;	/* the TSC counts at one rate */
+	vcpu->hwcr = 0;		/* as KVM's; what firmware would set in it is the VMM's to set */
 }
 
 int pvhv_msr_vcpu_init(struct pvhv_vcpu *vcpu)

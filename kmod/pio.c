@@ -156,6 +156,9 @@ static int complete_string(struct pvhv_vcpu *vcpu)
 
 	if (moved_on(vcpu))
 		return PVHV_RESUME;
+	/* Userspace may have lowered the counter meanwhile: no more than it says. */
+	if (vcpu->pio.rep)
+		count = min_t(u64, count, vcpu->gpr[PVHV_RCX] & asize_mask(vcpu->pio.asize));
 	if (vcpu->pio.in) {
 		r = pvhv_write_linear(vcpu, vcpu->pio.linear, vcpu->pio_data,
 				      count * vcpu->pio.size);

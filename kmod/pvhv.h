@@ -347,6 +347,7 @@ struct pvhv_vm {
 	struct pvhv_vcpu *vcpus[PVHV_MAX_VCPUS]; /* published with release */
 	unsigned int nr_vcpus;		/* acquire/release */
 	u32 bsp_id;
+	u32 max_vcpu_id;		/* KVM_CAP_MAX_VCPU_ID, once; 0: not set */
 
 	/* memslot.c, tdp.c, dirty.c, notifier.c */
 	struct pvhv_memslots __rcu *memslots;
@@ -675,6 +676,7 @@ static inline u64 pvhv_memslots_generation(struct pvhv_vm *vm)
 int pvhv_memslots_init(struct pvhv_vm *vm);
 void pvhv_memslots_destroy(struct pvhv_vm *vm);
 long pvhv_ioctl_set_memory_region(void *vm, void *data, unsigned long arg);
+long pvhv_ioctl_set_memory_region2(void *vm, void *data, unsigned long arg);
 /* Under vm->srcu (or slots_lock), as are the slots that come out of it. */
 struct pvhv_memslots *pvhv_memslots(struct pvhv_vm *vm);
 /* NULL: no memory there. */

@@ -356,6 +356,8 @@ static int run_loop(struct pvhv_vcpu *vcpu)
 {
 	int r;
 
+	/* An exit that only finished the last one leaves its reason standing, as KVM's does. */
+	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
 	do {
 		if (likely(vcpu->mp_state == KVM_MP_STATE_RUNNABLE))
 			r = enter_guest(vcpu);
@@ -420,7 +422,6 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 		return -EINVAL;
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
-	vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
 	pvhv_note_thread(vcpu);
 	pvhv_vcpu_load(vcpu);
 	r = run_with_fpu(vcpu);

@@ -185,7 +185,7 @@ static long stats_fd(struct pvhv_vm *vm, const char *name, const void *stat,
 	s->stat = stat;
 	s->counters = counters;
 	s->nr = nr;
-	snprintf(s->id, sizeof(s->id), "pvhv-%.24s%s", vm->stats_id, suffix);
+	snprintf(s->id, sizeof(s->id), "kvm-%.24s%s", vm->stats_id, suffix);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)

@@ -23,6 +23,7 @@ static unsigned int halt_poll_ns = 200000;	/* as KVM's default on x86 */
 module_param(halt_poll_ns, uint, 0644);
 MODULE_PARM_DESC(halt_poll_ns, "longest busy wait of a halted vCPU, in ns");
 
+#define MIN_NR_MMU_PAGES	64	/* KVM_MIN_ALLOC_MMU_PAGES */
 #define DIRTY_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
 /* --- 1. life --- */
@@ -237,6 +238,7 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 {
 	switch (cap) {
 	case KVM_CAP_USER_MEMORY:
+	case KVM_CAP_USER_MEMORY2:
 	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
 	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
 	case KVM_CAP_READONLY_MEM:
@@ -281,6 +283,7 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_BINARY_STATS_FD:
 	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
 	case KVM_CAP_HALT_POLL:
+	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
 		return 1;
 	case KVM_CAP_COALESCED_MMIO:
 		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */
@@ -344,6 +347,12 @@ static long vm_enable_cap(void *obj, void *data, unsigned long arg)
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		vm->triple_fault_event = cap->args[0];
 		return 0;
+	case KVM_CAP_MAX_VCPU_ID:
+		if (cap->args[0] > PVHV_MAX_VCPU_ID || cap->args[0] < vm->bsp_id ||
+		    (vm->max_vcpu_id && cap->args[0] != vm->max_vcpu_id))
+			return -EINVAL;
+		vm->max_vcpu_id = cap->args[0];
+		return 0;
 	case KVM_CAP_HALT_POLL:
 		if (cap->args[0] != (unsigned int)cap->args[0])
 			return -EINVAL;
@@ -358,7 +367,9 @@ static long vm_enable_cap(void *obj, void *data, unsigned long arg)
 
 static long vm_create_vcpu(void *obj, void *data, unsigned long arg)
 {
-	if (arg >= PVHV_MAX_VCPU_ID)
+	struct pvhv_vm *vm = obj;
+
+	if (arg >= (vm->max_vcpu_id ?: PVHV_MAX_VCPU_ID))
 		return -EINVAL;
 	return pvhv_vcpu_create(obj, arg);
 }
@@ -382,8 +393,17 @@ static long vm_set_boot_cpu_id(void *obj, void *data, unsigned long arg)
 
 	if (vm->nr_vcpus)
 		return -EBUSY;
+	/* The limit itself is let through, as KVM does: no vCPU will have it. */
+	if (arg > (vm->max_vcpu_id ?: PVHV_MAX_VCPU_ID))
+		return -EINVAL;
 	vm->bsp_id = arg;
 	return 0;
+}
+
+/* A limit for shadow page tables, of which nested paging has none. */
+static long vm_set_nr_mmu_pages(void *obj, void *data, unsigned long arg)
+{
+	return arg < MIN_NR_MMU_PAGES ? -EINVAL : 0;
 }
 
 static const struct pvhv_ioctl vm_ioctls[] = {
@@ -393,6 +413,7 @@ static const struct pvhv_ioctl vm_ioctls[] = {
 	{ KVM_GET_DIRTY_LOG, 0, pvhv_ioctl_get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, 0, pvhv_ioctl_clear_dirty_log },
 	{ KVM_SET_USER_MEMORY_REGION, 0, pvhv_ioctl_set_memory_region },
+	{ KVM_SET_USER_MEMORY_REGION2, 0, pvhv_ioctl_set_memory_region2 },
 	{ KVM_CREATE_VCPU, PVHV_IOC_LOCK, vm_create_vcpu },
 	{ KVM_CHECK_EXTENSION, 0, vm_check_extension },
 	{ KVM_ENABLE_CAP, PVHV_IOC_LOCK, vm_enable_cap },
@@ -416,6 +437,7 @@ static const struct pvhv_ioctl vm_ioctls[] = {
 	{ KVM_SET_TSS_ADDR, 0, vm_set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, PVHV_IOC_LOCK, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, PVHV_IOC_LOCK, vm_set_boot_cpu_id },
+	{ KVM_SET_NR_MMU_PAGES, 0, vm_set_nr_mmu_pages },
 	{ KVM_GET_STATS_FD, 0, pvhv_ioctl_vm_stats_fd },
 };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kvm_new.h"
 #include "vm.h"
 
 #define SLOT	5
@@ -82,6 +83,37 @@ static void test_add_delete(void)
 	vm_add_slot(vm, SLOT + 1, 0, GPA, SIZE, mem);
 	expect_read(GPA + SIZE - 8, 42);
 	vm_destroy(vm);
+}
+
+/* The longer form: the same slots; its flag for private memory is refused, the other form knows no such flag either */
+static void test_region2(void)
+{
+	struct kvm_userspace_memory_region2 region = {
+		.slot = SLOT, .guest_phys_addr = GPA, .memory_size = SIZE,
+	};
+	uint64_t *mem = mmap_aligned(SIZE, HUGE_SIZE);
+
+	REQUIRE_CAP(KVM_CAP_USER_MEMORY2);
+	start();
+	region.userspace_addr = (uintptr_t)mem;
+	region.flags = KVM_MEM_GUEST_MEMFD;
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region), EINVAL);
+	ASSERT_ERR(vm_set_slot(vm, SLOT, KVM_MEM_GUEST_MEMFD, GPA, SIZE, mem), EINVAL);
+	expect_mmio(GPA, true, GPA);
+	region.flags = 0;
+	VM_IOCTL(vm, KVM_SET_USER_MEMORY_REGION2, &region);
+	expect_write(GPA + 0x3000, mem + 0x3000 / 8);
+	/* One form changes what the other made */
+	ASSERT_OK(vm_set_slot(vm, SLOT, 0, GPA + SIZE, SIZE, mem));
+	expect_write(GPA + SIZE, mem);
+	region.memory_size = 0;
+	VM_IOCTL(vm, KVM_SET_USER_MEMORY_REGION2, &region);
+	expect_mmio(GPA + SIZE, true, GPA + SIZE);
+	/* Less than the whole structure can be read */
+	char *end = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_OK(mprotect(end + PAGE_SIZE, PAGE_SIZE, PROT_NONE));
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, end + PAGE_SIZE - sizeof(region) + 8), EFAULT);
 }
 
 static void test_move(void)
@@ -366,6 +398,7 @@ int main(int argc, char **argv)
 {
 	static const struct tap_test tests[] = {
 		TEST(add_delete),
+		TEST(region2),
 		TEST(move),
 		TEST(alias),
 		TEST(readonly),

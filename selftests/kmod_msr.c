@@ -14,6 +14,7 @@
 #define MSR_SYSENTER_ESP	0x175
 #define MSR_SYSENTER_EIP	0x176
 #define MSR_PAT			0x277
+#define MSR_HWCR		0xc0010015
 #define MSR_STAR		0xc0000081
 #define MSR_LSTAR		0xc0000082
 #define MSR_CSTAR		0xc0000083
@@ -191,6 +192,25 @@ static void test_faults(void)
 	vcpu_run_done(vcpu);
 }
 
+/* HWCR is nothing at first; of its bits some are kept, some swallowed, the others refused */
+static void test_hwcr(void)
+{
+	const uint64_t swallowed = BIT(3) | BIT(6) | BIT(8), kept = BIT(18) | BIT(24);
+
+	vm = vm_create(0);
+	vcpu = vcpu_add(vm, 0, guest_faults, 0);
+	ASSERT_EQ(vcpu_get_msr(vcpu, MSR_HWCR), 0);
+	vcpu_set_msr(vcpu, MSR_HWCR, swallowed);
+	ASSERT_EQ(vcpu_get_msr(vcpu, MSR_HWCR), 0);
+	refuse(MSR_HWCR, BIT(0));
+	refuse(MSR_HWCR, BIT(40));
+	/* Linux 6.1's KVM knows no bit 24 */
+	if (!strcmp(dev_path(), "/dev/pvhv")) {
+		vcpu_set_msr(vcpu, MSR_HWCR, kept);
+		ASSERT_EQ(vcpu_get_msr(vcpu, MSR_HWCR), kept);
+	}
+}
+
 static void guest_user_msr(uint64_t arg)
 {
 	/* In user mode RDMSR is a fault before it is anything else */
@@ -364,6 +384,7 @@ int main(int argc, char **argv)
 		TEST(all_listed),
 		TEST(round_trip),
 		TEST(faults),
+		TEST(hwcr),
 		TEST(user_mode),
 		TEST(syscall),
 		TEST(swapgs),

@@ -214,6 +214,35 @@ static void test_io_string(void)
 	vm_destroy(vm);
 }
 
+static uint8_t shrunk[8];
+
+static void guest_ins_shrunk(uint64_t arg)
+{
+	void *to = shrunk;
+	uint64_t n = 5;
+
+	__asm__ volatile("rep insb" : "+D"(to), "+c"(n) : "d"(PORT) : "memory");
+	GUEST_ASSERT_EQ(n, 0ull);
+	GUEST_ASSERT_EQ(to - (void *)shrunk, 2ll);
+}
+
+/* Userspace lowers the counter of a string instruction that is in flight: it ends there, nothing runs away */
+static void test_io_string_shrunk(void)
+{
+	struct kvm_regs regs;
+
+	start(guest_ins_shrunk);
+	vcpu_run_exit(vcpu, KVM_EXIT_IO);
+	VCPU_IOCTL(vcpu, KVM_GET_REGS, &regs);
+	ASSERT_EQ(regs.rcx, 5);
+	ASSERT_EQ(vcpu->run->io.count, 5);
+	memcpy(io_data(), "abcde", 5);
+	regs.rcx = 2;
+	VCPU_IOCTL(vcpu, KVM_SET_REGS, &regs);
+	vcpu_run_done(vcpu);
+	ASSERT(!memcmp(shrunk, "ab\0\0", 4));
+}
+
 static void guest_hlt(uint64_t arg)
 {
 	__asm__ volatile("hlt");
@@ -331,6 +360,9 @@ static void test_complete_io(void)
 	expect_io(KVM_EXIT_IO_IN, 1, 1);
 	*(uint8_t *)io_data() = 0x5a;
 	vcpu_complete_io(vcpu);
+	/* What it completed is still there to read: clients look at it after the fact */
+	ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_IO);
+	ASSERT_EQ(vcpu->run->io.size, 1);
 	VCPU_IOCTL(vcpu, KVM_GET_REGS, &regs);
 	ASSERT_EQ(regs.rax, 0xffffffffffffff5aull);
 	ASSERT_NE(*(uint8_t *)(uintptr_t)regs.rip, 0xec);	/* past the IN */
@@ -509,6 +541,7 @@ int main(int argc, char **argv)
 		TEST(io_out),
 		TEST(io_in),
 		TEST(io_string),
+		TEST(io_string_shrunk),
 		TEST(hlt),
 		TEST(hlt_fields),
 		TEST(mmio),

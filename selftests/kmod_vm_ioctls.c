@@ -261,6 +261,41 @@ static void test_enable_cap(void)
 	ASSERT_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
 }
 
+/* The limit of vCPU numbers: once, for vCPUs and the boot CPU */
+static void test_max_vcpu_id(void)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MAX_VCPU_ID };
+	int max;
+
+	start(0);
+	max = vm_cap(vm, KVM_CAP_MAX_VCPU_ID);
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, max + 1), EINVAL);
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, BIT(32)), EINVAL);
+	ASSERT_ERR(ioctl(vm->fd, KVM_CREATE_VCPU, BIT(32)), EINVAL);
+	VM_IOCTL(vm, KVM_SET_BOOT_CPU_ID, 3);
+	cap.args[0] = max + 1;
+	ASSERT_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 2;		/* below the boot CPU's */
+	ASSERT_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 4;
+	VM_IOCTL(vm, KVM_ENABLE_CAP, &cap);
+	VM_IOCTL(vm, KVM_ENABLE_CAP, &cap);
+	cap.args[0] = 5;
+	ASSERT_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 5), EINVAL);
+	ASSERT_ERR(ioctl(vm->fd, KVM_CREATE_VCPU, 4), EINVAL);
+	VM_IOCTL(vm, KVM_CREATE_VCPU, 3);
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 0), EBUSY);
+}
+
+static void test_nr_mmu_pages(void)
+{
+	start(0);
+	VM_IOCTL(vm, KVM_SET_NR_MMU_PAGES, 64);
+	VM_IOCTL(vm, KVM_SET_NR_MMU_PAGES, 1000000);
+	ASSERT_ERR(ioctl(vm->fd, KVM_SET_NR_MMU_PAGES, 63), EINVAL);
+}
+
 /* Every ioctl that takes a pointer, given bad ones */
 static void test_bad_pointers(void)
 {
@@ -374,6 +409,8 @@ int main(int argc, char **argv)
 		TEST(ioeventfd),
 		TEST(dirty_log),
 		TEST(enable_cap),
+		TEST(max_vcpu_id),
+		TEST(nr_mmu_pages),
 		TEST(bad_pointers),
 		TEST(unknown),
 		TEST(other_process),
