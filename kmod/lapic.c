@@ -268,7 +268,7 @@ static int reg_write(struct pvhv_lapic *l, u32 offset, u32 value)
 		write_eoi(l);
 		return 0;
 	case APIC_ICR:
-		lapic_set_reg(l, APIC_ICR, value & ~(APIC_ICR_BUSY | APIC_ICR_RR_MASK));
+		lapic_set_reg(l, APIC_ICR, value & ~APIC_ICR_BUSY);
 		lapic_write_icr(l, value, lapic_reg(l, APIC_ICR2) >> 24);
 		return 0;
 	case APIC_TASKPRI:

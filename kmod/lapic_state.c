@@ -187,7 +187,7 @@ static const struct {
 	u32 bits;
 } saved[] = {
 	{ APIC_TASKPRI, 0xff }, { APIC_LDR, ~0u }, { APIC_DFR, ~0u },
-	{ APIC_SPIV, 0x3ff }, { APIC_ESR, 0xff }, { APIC_ICR, 0xfffff & ~APIC_ICR_BUSY },
+	{ APIC_SPIV, 0x3ff }, { APIC_ESR, 0xff }, { APIC_ICR, ~APIC_ICR_BUSY },
 	{ APIC_ICR2, ~0u }, { APIC_LVTTHMR, 0x107ff }, { APIC_LVTPC, 0x107ff },
 	{ APIC_LVT0, 0x1a7ff }, { APIC_LVT1, 0x1a7ff }, { APIC_LVTERR, 0x100ff },
 	{ APIC_TDCR, 0xb },
@@ -261,7 +261,6 @@ long pvhv_ioctl_set_lapic(void *obj, void *data, unsigned long arg)
 	take_vectors(s, APIC_ISR, l->isr);
 	take_vectors(s, APIC_TMR, l->tmr);
 	take_vectors(s, APIC_IRR, l->irr);
-	l->irr[0] &= ~0xfffful;		/* vectors that are none */
 	l->esr_pending = 0;
 	lapic_timer_restore(l, take_reg(s, APIC_TMCCT));
 	lapic_map_update(vcpu->vm);

@@ -52,11 +52,7 @@ static int do_thread_work(struct pvhv_vcpu *vcpu)
 		vcpu->srcu_idx = srcu_read_lock(&vcpu->vm->srcu);
 	}
 	if (task_work_pending(current)) {
-		/*
-		 * Task work runs on the way to userspace. A pretended signal
-		 * makes that way restart this ioctl: userspace sees nothing.
-		 */
-		set_thread_flag(TIF_SIGPENDING);
+		/* It runs on the way to userspace, see restart_unseen(). */
 		return -ERESTARTNOINTR;
 	}
 	return PVHV_RESUME;
@@ -410,6 +406,16 @@ static int run_with_fpu(struct pvhv_vcpu *vcpu)
 	return r;
 }
 
+/*
+ * Task work has to run. A pretended signal makes the way to userspace restart
+ * this ioctl, so that nobody sees it. Last of all: sigprocmask() looks for real
+ * signals and would take the flag away.
+ */
+static void restart_unseen(void)
+{
+	set_thread_flag(TIF_SIGPENDING);
+}
+
 int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 {
 	sigset_t saved;
@@ -429,5 +435,7 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 	publish_run_state(vcpu);
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &saved, NULL);
+	if (r == -ERESTARTNOINTR)
+		restart_unseen();
 	return r;
 }

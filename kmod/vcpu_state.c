@@ -296,8 +296,8 @@ static long set_xsave(void *obj, void *data, unsigned long arg)
 	buf = vmemdup_user((void __user *)arg, size);
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
-	r = fpu_copy_uabi_to_guest_fpstate(&vcpu->fpu, buf,
-					   vcpu->guest_xcr0 | XFEATURE_MASK_FPSSE, &vcpu->pkru);
+	/* All that this host has, whatever CPUID says: state may come first. */
+	r = fpu_copy_uabi_to_guest_fpstate(&vcpu->fpu, buf, pvhv_supported_xcr0(), &vcpu->pkru);
 	kvfree(buf);
 	return r;
 }

@@ -628,6 +628,24 @@ static void test_state(void)
 	one_state(1);
 }
 
+/* What userspace puts there is what it finds there: vectors that are none, bits of ICR that mean nothing */
+static void test_state_bits(void)
+{
+	struct kvm_lapic_state lapic, again;
+
+	vm = vm_create(VM_IRQCHIP);
+	vcpu = vcpu_create(vm, 0);
+	VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &lapic);
+	*(uint32_t *)(lapic.regs + APIC_IRR) = 0xa5a5a5a5;
+	*(uint32_t *)(lapic.regs + APIC_IRR + 0x30) = 0x5a5a5a5a;
+	*(uint32_t *)(lapic.regs + APIC_ICR) = 0xa5a5a5a5 & ~ICR_PENDING;
+	VCPU_IOCTL(vcpu, KVM_SET_LAPIC, &lapic);
+	VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &again);
+	ASSERT_EQ(*(uint32_t *)(again.regs + APIC_IRR), 0xa5a5a5a5);
+	ASSERT_EQ(*(uint32_t *)(again.regs + APIC_IRR + 0x30), 0x5a5a5a5a);
+	ASSERT_EQ(*(uint32_t *)(again.regs + APIC_ICR), 0xa5a5a5a5 & ~ICR_PENDING);
+}
+
 /* A running timer moves too */
 static void guest_state_timer(uint64_t x2)
 {
@@ -679,6 +697,7 @@ int main(int argc, char **argv)
 		TEST(timer),
 		TEST(deadline),
 		TEST(state),
+		TEST(state_bits),
 		TEST(state_timer),
 		TEST(no_irqchip),
 	};

@@ -3,9 +3,13 @@
  * Verifies KVM_RUN: the exits a guest causes (port I/O in all forms, MMIO, HLT, shutdown), how the next KVM_RUN completes
  * them, immediate_exit, signals, the signal mask, and the fields of struct kvm_run around them.
  */
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vm.h"
@@ -505,6 +509,64 @@ static void test_signal_mask(void)
 	VCPU_IOCTL(vcpu, KVM_SET_SIGNAL_MASK, NULL);
 }
 
+/*
+ * Task work of the thread (here: a new session keyring, from a child) is done on the way to userspace and back: nothing of it
+ * shows in KVM_RUN's result.
+ */
+#define SHARED_GPA	0x40000000ul
+
+static void guest_wait(uint64_t arg)
+{
+	while (!*(volatile bool *)SHARED_GPA)
+		cpu_relax();
+}
+
+static void give_keyring(volatile bool *end)
+{
+	sleep_ms(100);		/* the parent is in the guest; if it is not, the test proves less */
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0)
+		_exit(1);
+	if (syscall(SYS_keyctl, KEYCTL_SESSION_TO_PARENT) < 0)
+		_exit(2);
+	sleep_ms(100);
+	*end = true;
+	_exit(0);
+}
+
+static void test_task_work(void)
+{
+	volatile bool *shared = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long before, after;
+	sigset_t open;
+	int status;
+	pid_t pid;
+
+	ASSERT(shared != MAP_FAILED);
+	before = syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0);
+	if (before < 0 && errno == ENOSYS)
+		SKIP("no keyrings in this kernel");
+	start(guest_wait);
+	vm_add_slot(vm, 2, 0, SHARED_GPA, HUGE_SIZE, (void *)shared);
+	sigemptyset(&open);
+	for (int masked = 0; masked < 2; masked++) {
+		*shared = false;
+		if (masked)
+			set_run_mask(&open);
+		vcpu_restart(vcpu, guest_wait, 0);
+		pid = fork();
+		ASSERT(pid >= 0);
+		if (!pid)
+			give_keyring(shared);
+		ASSERT_EQ(vcpu_run_raw(vcpu), 0);
+		ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_IO);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_EQ(status, 0);
+		after = ASSERT_OK(syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0));
+		ASSERT_NE(after, before);
+		before = after;
+	}
+}
+
 /* An unblocked signal without a handler and a fatal one end the process in the guest */
 static void test_signal_fatal(void)
 {
@@ -552,6 +614,7 @@ int main(int argc, char **argv)
 		TEST(signal_running),
 		TEST(signal_halted),
 		TEST(signal_mask),
+		TEST(task_work),
 		TEST(signal_fatal),
 		TEST(set_regs_between),
 	};

@@ -205,6 +205,29 @@ static void guest_once(uint64_t seed)
 	GUEST_SYNC2(2, (uintptr_t)&v);
 }
 
+/* State of all that the host has is taken whatever CPUID the vCPU has: none yet, or an empty one */
+static void test_before_cpuid(void)
+{
+	struct kvm_xsave *a = aligned_alloc(64, PAGE_SIZE);
+	struct kvm_cpuid2 none = { 0 };
+	struct kvm_cpuid_entry2 *leaf;
+	uint8_t *area = (void *)a->region;
+	uint64_t all;
+
+	vm = vm_create(0);
+	leaf = cpuid_find(vm->cpuid, 0xd, 0);
+	if (!leaf)
+		SKIP("no XSAVE");
+	/* those of the plain format, in the first page */
+	all = leaf->eax & 7;
+	vcpu = vcpu_create(vm, 0);
+	VCPU_IOCTL(vcpu, KVM_GET_XSAVE, a);
+	memcpy(area + 512, &all, sizeof(all));
+	VCPU_IOCTL(vcpu, KVM_SET_XSAVE, a);
+	VCPU_IOCTL(vcpu, KVM_SET_CPUID2, &none);
+	VCPU_IOCTL(vcpu, KVM_SET_XSAVE, a);
+}
+
 /* XSAVE area: legacy 512 bytes, header, extended part at 576 */
 static void test_get_set(void)
 {
@@ -439,6 +462,7 @@ int main(int argc, char **argv)
 		TEST(vcpus),
 		TEST(host),
 		TEST(get_set),
+		TEST(before_cpuid),
 		TEST(move),
 		TEST(xcr),
 		TEST(host_xcr),
