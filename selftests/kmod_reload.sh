@@ -68,23 +68,6 @@ if exec 3<>"$dev"; then
 fi
 result $status "refused_while_open"
 
-# The first VM after a load and the next unload patch the kernel's code (preempt_notifier's static key in the scheduler). QEMU's
-# translator may keep what another CPU read while the first one was patching, and run for ever into a breakpoint that is gone: there
-# only one CPU takes part.
-others=
-if grep -q 'QEMU TCG' /proc/cpuinfo; then
-	for cpu in /sys/devices/system/cpu/cpu[1-9]*/online; do
-		[ -w "$cpu" ] && [ "$(cat "$cpu")" = 1 ] && others="$others $cpu"
-	done
-fi
-set_others() {
-	for cpu in $others; do
-		echo "$1" >"$cpu"
-	done
-}
-trap 'set_others 1' EXIT
-set_others 0
-
 status=0
 i=0
 while [ "$i" -lt "$count" ]; do
