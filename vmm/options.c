@@ -69,6 +69,24 @@ void options_help(void)
 	      "128+N  ended by signal N\n", stdout);
 }
 
+/* Cuts the next "key=value" off a list; @value is NULL where there is no '='. */
+bool options_next(char **list, char **key, char **value)
+{
+	char *comma;
+
+	if (!*list)
+		return false;
+	*key = *list;
+	comma = strchr(*list, ',');
+	if (comma)
+		*comma++ = 0;
+	*list = comma;
+	*value = strchr(*key, '=');
+	if (*value)
+		*(*value)++ = 0;
+	return true;
+}
+
 static int parse_number(const char *text, u64 *value, const char **end)
 {
 	char *stop;
@@ -108,6 +126,19 @@ int options_size(const char *text, u64 *bytes)
 	return 0;
 }
 
+/* A whole number from @least to @most, nothing around it. */
+int options_number(const char *text, u64 least, u64 most, u64 *number)
+{
+	const char *end;
+	u64 value;
+
+	if (parse_number(text, &value, &end) || *end || value < least ||
+	    value > most)
+		return -EINVAL;
+	*number = value;
+	return 0;
+}
+
 static int bad_size(const char *text)
 {
 	return fail(-EINVAL, "--memory: '%s' is not a size: give one like 512M or 2G",
@@ -134,31 +165,26 @@ static int parse_pages(const char *text, enum mem_pages *pages)
 		    text);
 }
 
-/* "SIZE" or "size=SIZE,hugepages=KIND"; commas become ends of strings. */
+/* "SIZE" or "size=SIZE,hugepages=KIND". */
 static int parse_memory(struct options *opt, char *text)
 {
-	char *next, *value;
+	char *key, *value;
 	int ret = 0;
 
 	if (!strchr(text, '='))
 		return options_size(text, &opt->memory) ? bad_size(text) : 0;
-	for (; text && !ret; text = next) {
-		next = strchr(text, ',');
-		if (next)
-			*next++ = 0;
-		value = strchr(text, '=');
+	while (!ret && options_next(&text, &key, &value)) {
 		if (!value)
-			return fail(-EINVAL, "--memory: '%s' is no key=value: use size= and hugepages=",
-				    text);
-		*value++ = 0;
-		if (!strcmp(text, "size"))
+			ret = fail(-EINVAL, "--memory: '%s' is no key=value: use size= and hugepages=",
+				   key);
+		else if (!strcmp(key, "size"))
 			ret = options_size(value, &opt->memory) ?
 			      bad_size(value) : 0;
-		else if (!strcmp(text, "hugepages"))
+		else if (!strcmp(key, "hugepages"))
 			ret = parse_pages(value, &opt->pages);
 		else
-			return fail(-EINVAL, "--memory: unknown key '%s': use size= and hugepages=",
-				    text);
+			ret = fail(-EINVAL, "--memory: unknown key '%s': use size= and hugepages=",
+				   key);
 	}
 	return ret;
 }
@@ -192,11 +218,9 @@ static int parse_console(struct options *opt, const char *text)
 
 static int parse_cpus(struct options *opt, const char *text)
 {
-	const char *end;
 	u64 value;
 
-	if (parse_number(text, &value, &end) || *end || !value ||
-	    value > MAX_CPUS)
+	if (options_number(text, 1, MAX_CPUS, &value))
 		return fail(-EINVAL, "--cpus: '%s' is not a number from 1 to %d: give one",
 			    text, MAX_CPUS);
 	opt->cpus = value;

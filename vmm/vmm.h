@@ -199,6 +199,8 @@ struct options {
 
 int options_parse(struct options *opt, int argc, char **argv);
 int options_size(const char *text, u64 *bytes);
+int options_number(const char *text, u64 least, u64 most, u64 *number);
+bool options_next(char **list, char **key, char **value);
 void options_help(void);
 
 /* loop.c: the io_uring event loop. */
