@@ -100,12 +100,12 @@ static int parse_number(const char *text, u64 *value, const char **end)
 	return -errno;
 }
 
-/* "512", "512M", "512MiB", "1G"; MiB without a unit. */
-int options_size(const char *text, u64 *bytes)
+/* "512", "512M", "512MiB", "1G"; @unit is what a bare number counts. */
+static int parse_bytes(const char *text, u64 unit, u64 *bytes)
 {
 	static const char units[] = "KMGT";
-	u64 value, unit = MIB;
 	const char *end, *u;
+	u64 value;
 
 	if (parse_number(text, &value, &end))
 		return -EINVAL;
@@ -124,6 +124,19 @@ int options_size(const char *text, u64 *bytes)
 		return -ERANGE;
 	*bytes = value * unit;
 	return 0;
+}
+
+int options_size(const char *text, u64 *bytes)
+{
+	return parse_bytes(text, MIB, bytes);
+}
+
+/* Bytes in a second: a bare number counts bytes; 0 would be no limit but a stop. */
+int options_rate(const char *text, u64 *bytes)
+{
+	int ret = parse_bytes(text, 1, bytes);
+
+	return !ret && !*bytes ? -ERANGE : ret;
 }
 
 /* A whole number from @least to @most, nothing around it. */

@@ -176,6 +176,21 @@ void image_close(struct image *img);
 int image_read(const struct image *img, u64 off, void *buf, u64 len);
 
 /* options.c: the command line. */
+#define NETS_MAX		8
+
+enum net_vhost_use { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+
+struct net_options {
+	const char *tap;	/* NULL: a new one, named by the kernel */
+	const char *bridge;
+	u64 bps;		/* bytes in a second each way; 0: no limit */
+	u32 queues;
+	enum net_vhost_use vhost;
+	u8 mac[6];
+	bool mac_given;
+	bool user;
+};
+
 enum console_kind {
 	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET, CONSOLE_NONE
 };
@@ -191,6 +206,8 @@ struct options {
 	enum mem_pages pages;
 	u64 memory;
 	u32 cpus;
+	u32 nr_nets;
+	struct net_options nets[NETS_MAX];
 	bool exit_port;
 	bool dry_run;
 	bool help;
@@ -199,9 +216,13 @@ struct options {
 
 int options_parse(struct options *opt, int argc, char **argv);
 int options_size(const char *text, u64 *bytes);
+int options_rate(const char *text, u64 *bytes);
 int options_number(const char *text, u64 least, u64 most, u64 *number);
 bool options_next(char **list, char **key, char **value);
 void options_help(void);
+
+/* net_options.c: the value of --net, which keeps the pieces of @text. */
+int net_options_parse(struct net_options *net, char *text);
 
 /* loop.c: the io_uring event loop. */
 struct loop_op {
@@ -221,6 +242,18 @@ void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
 void loop_quit(void);
+
+/* limit.c: a token bucket, for bytes or requests in a second. */
+struct limit {
+	u64 rate;		/* in a second; 0: no limit */
+	s64 burst;		/* what the full bucket holds */
+	s64 level;		/* negative: debt */
+	u64 since;		/* all until then is in @level */
+};
+
+void limit_set(struct limit *l, u64 rate, u64 now);
+u64 limit_delay(struct limit *l, u64 now);
+void limit_take(struct limit *l, u64 amount);
 
 /* iobus.c: who owns a port or an address. */
 struct iobus_region {
