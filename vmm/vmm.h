@@ -227,8 +227,22 @@ int net_options_parse(struct net_options *net, char *text);
 /* loop.c: the io_uring event loop. */
 struct loop_op {
 	void (*done)(struct loop_op *op, int res);
+	int watched;		/* [m] an eventfd, or -1 */
 	bool busy;		/* [m] submitted and not yet done */
 };
+
+struct loop_task {
+	void (*run)(struct loop_task *task);
+	struct loop_task *next;	/* [m] */
+	bool queued;		/* [m] */
+};
+
+struct loop_file {
+	int fd;
+	int slot;		/* [m] registered with the ring, or -1 */
+};
+
+struct iovec;
 
 int loop_init(void (*woken)(void *arg), void *arg);
 void loop_fini(void);
@@ -236,8 +250,20 @@ int loop_read(struct loop_op *op, int fd, void *buf, size_t len);
 int loop_write(struct loop_op *op, int fd, const void *buf, size_t len);
 int loop_accept(struct loop_op *op, int fd);
 int loop_poll(struct loop_op *op, int fd, u32 events);
+int loop_watch(struct loop_op *op, int fd);
 int loop_timer(struct loop_op *op, unsigned int ms);
+void loop_file_add(struct loop_file *file, int fd);
+void loop_file_drop(struct loop_file *file);
+int loop_preadv(struct loop_op *op, const struct loop_file *file,
+		const struct iovec *iov, unsigned int nr, u64 pos);
+int loop_pwritev(struct loop_op *op, const struct loop_file *file,
+		 const struct iovec *iov, unsigned int nr, u64 pos, int rw_flags);
+int loop_fdatasync(struct loop_op *op, const struct loop_file *file);
+int loop_fallocate(struct loop_op *op, const struct loop_file *file, int mode,
+		   u64 pos, u64 len);
 void loop_cancel(struct loop_op *op);
+void loop_defer(struct loop_task *task);
+void loop_undefer(struct loop_task *task);
 void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
