@@ -63,14 +63,20 @@ static void set_lossy(struct console *con, bool lossy)
 /* In a vCPU's thread. */
 void console_put(struct console *con, u8 byte)
 {
+	bool waits = false;
 	u32 used;
 
 	pthread_mutex_lock(&con->lock);
 	while (con->head - con->tail == RING_SIZE && !con->lossy &&
 	       !con->abandoned) {
+		if (!waits)
+			con->guest.waits(con->guest.arg, true);
+		waits = true;
 		loop_wake();
 		pthread_cond_wait(&con->room, &con->lock);
 	}
+	if (waits)
+		con->guest.waits(con->guest.arg, false);
 	if (con->abandoned) {
 		pthread_mutex_unlock(&con->lock);
 		return;

@@ -43,6 +43,7 @@ void vm_init(struct vm *vm, const struct options *opt)
 	atomic_init(&vm->status, -1);
 	atomic_init(&vm->running, 0);
 	devices_init(&vm->devices);
+	pause_init(vm);
 }
 
 /* AMD-V or VT-x, as the kernel found it. */
@@ -249,6 +250,7 @@ static void check_stop(struct vm *vm)
 		vm->kicked = true;
 		for (i = 0; i < vm->nr_vcpus; i++)
 			vcpu_kick(&vm->vcpus[i]);
+		pause_release(vm);
 	}
 	if (!atomic_load(&vm->running) && console_drained(vm->console))
 		loop_quit();
@@ -259,11 +261,17 @@ static void console_is_drained(void *arg)
 	check_stop(arg);
 }
 
+static void console_waits(void *arg, bool waits)
+{
+	pause_waiting(arg, waits);
+}
+
 static void woken(void *arg)
 {
 	struct vm *vm = arg;
 
 	console_service(vm->console);
+	pause_service(vm);
 	check_stop(vm);
 }
 
@@ -334,7 +342,7 @@ static int create_console(struct vm *vm)
 {
 	const struct console_guest guest = {
 		console_receive, console_break, console_quit,
-		console_is_drained, vm
+		console_is_drained, console_waits, vm
 	};
 
 	vm->console = console_create(&guest);
@@ -423,6 +431,7 @@ int vm_run(struct vm *vm)
 	console_abandon(vm->console);
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		vcpu_kick(&vm->vcpus[i]);
+		pause_release(vm);
 		vcpu_join(&vm->vcpus[i]);
 	}
 	console_close(vm->console);
@@ -450,4 +459,5 @@ void vm_destroy(struct vm *vm)
 	if (vm->dev_fd >= 0)
 		close(vm->dev_fd);
 	vm->dev_fd = -1;
+	pause_fini(vm);
 }

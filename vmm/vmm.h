@@ -322,6 +322,38 @@ struct vcpu {
 	bool started;		/* [m] */
 };
 
+/* Who may hold the vCPUs, see pause.c. */
+enum pause_owner {
+	PAUSE_START = 1 << 0,	/* not all is ready for the guest yet */
+	PAUSE_USER = 1 << 1,	/* by command */
+	PAUSE_DISK = 1 << 2,	/* a disk has no room; resumed by command */
+};
+
+struct run_notifier {
+	/*
+	 * false: no vCPU runs any more; true: they are about to, which also
+	 * comes when a pause ends before it was complete.
+	 */
+	void (*changed)(struct run_notifier *n, bool running);
+	struct run_notifier *next;
+};
+
+struct pause_wait {
+	void (*done)(struct pause_wait *wait, bool paused);
+	struct pause_wait *next;
+};
+
+struct pause {
+	pthread_mutex_t lock;
+	pthread_cond_t go;
+	bool hold;			/* [l] lock; vCPUs have to park */
+	u32 held;			/* [l] those outside of KVM_RUN */
+	u32 owners;			/* [m] enum pause_owner */
+	bool complete;			/* [m] */
+	struct pause_wait *waits;	/* [m] */
+	struct run_notifier *notifiers;	/* [m] */
+};
+
 struct serial;
 struct console;
 
@@ -342,6 +374,7 @@ struct vm {
 	struct device *power;		/* [c] */
 	struct vcpu *vcpus;		/* [c] */
 	u32 nr_vcpus;			/* [c] created so far */
+	struct pause pause;
 	bool kicked;			/* [m] vCPUs were told to stop */
 	atomic_uint running;		/* [a] vCPU threads not yet ended */
 	atomic_int status;		/* [a] exit status, -1 while running */
@@ -355,6 +388,19 @@ void vm_destroy(struct vm *vm);
 int vm_run(struct vm *vm);
 void vm_stop(struct vm *vm, int status);
 bool vm_stopping(const struct vm *vm);
+
+/* pause.c: holding the vCPUs; the vm_ functions are the main thread's. */
+void pause_init(struct vm *vm);
+void pause_fini(struct vm *vm);
+void pause_service(struct vm *vm);
+void pause_release(struct vm *vm);
+void pause_waiting(struct vm *vm, bool waits);
+bool pause_park(struct vm *vm, u8 *immediate_exit);
+void vm_pause(struct vm *vm, u32 owner);
+u32 vm_resume(struct vm *vm, u32 owners);
+bool vm_paused(const struct vm *vm);
+void vm_when_paused(struct vm *vm, struct pause_wait *wait);
+void vm_add_notifier(struct vm *vm, struct run_notifier *n);
 
 /* vcpu.c: the run loop of one vCPU. */
 int vcpu_create(struct vm *vm, struct vcpu *vcpu, u32 id);
@@ -517,6 +563,7 @@ struct console_guest {
 	bool (*send_break)(void *arg);
 	void (*quit)(void *arg);	/* the escape key's x */
 	void (*drained)(void *arg);	/* all output is with the host */
+	void (*waits)(void *arg, bool waits);	/* who puts, for room */
 	void *arg;
 };
 
