@@ -19,9 +19,10 @@ void limit_set(struct limit *l, u64 rate, u64 now)
 	l->burst = rate / BURST_DIVISOR ? rate / BURST_DIVISOR : 1;
 	l->level = l->burst;
 	l->since = now;
+	l->rest = 0;
 }
 
-/* Adds what has come in since; keeps the fraction by moving @since exactly. */
+/* Adds what has come in since; what is no whole token yet is kept, too. */
 static void refill(struct limit *l, u64 now)
 {
 	unsigned __int128 earned;
@@ -29,14 +30,15 @@ static void refill(struct limit *l, u64 now)
 
 	if (now <= l->since)
 		return;
-	earned = (unsigned __int128)(now - l->since) * l->rate / SECOND_NS;
-	if (earned >= room) {
+	earned = (unsigned __int128)(now - l->since) * l->rate + l->rest;
+	l->since = now;
+	if (earned / SECOND_NS >= room) {
 		l->level = l->burst;
-		l->since = now;
+		l->rest = 0;
 		return;
 	}
-	l->level += (s64)earned;
-	l->since += (u64)(earned * SECOND_NS / l->rate);
+	l->level += (s64)(earned / SECOND_NS);
+	l->rest = earned % SECOND_NS;
 }
 
 /* Nanoseconds until something may pass; 0: now. */
@@ -49,7 +51,7 @@ u64 limit_delay(struct limit *l, u64 now)
 	refill(l, now);
 	if (l->level > 0)
 		return 0;
-	delay = (unsigned __int128)(1 - l->level) * SECOND_NS;
+	delay = (unsigned __int128)(1 - l->level) * SECOND_NS - l->rest;
 	delay = (delay + l->rate - 1) / l->rate;
 	return delay < INT64_MAX ? (u64)delay : INT64_MAX;
 }

@@ -449,6 +449,7 @@ int loop_run(void)
 
 	while (!ret && !loop.quit)
 		ret = turn();
+	loop.quit = false;
 	return ret;
 }
 

@@ -26,6 +26,7 @@
 /* An IP packet of 64 KiB in a tagged frame. */
 #define NET_FRAME_MAX		(UINT16_MAX + ETH_HLEN + 4)
 #define NET_FILTER_MAX		64
+#define NET_PIECES_MAX		1024	/* what a system call takes */
 
 struct net_header {
 	u8 flags;
@@ -55,6 +56,14 @@ bool net_mac_valid(const u8 mac[ETH_ALEN]);
 void net_mac_text(const u8 mac[ETH_ALEN], char text[NET_MAC_TEXT]);
 int net_mac_choose(const char *name, unsigned int index, u8 mac[ETH_ALEN]);
 
+struct net_stats {
+	u64 rx_frames, rx_bytes;	/* to the guest */
+	u64 tx_frames, tx_bytes;	/* from the guest */
+	u64 rx_dropped;			/* the guest had no room */
+	u64 tx_dropped;			/* the host had none, or the link was down */
+	u64 tx_errors;			/* nonsense from the guest */
+};
+
 /* net_link.c: the host's interfaces by netlink. */
 struct net_link {
 	int index;
@@ -62,8 +71,9 @@ struct net_link {
 	u32 flags;		/* IFF_ */
 	int master;		/* index, or 0 */
 	char kind[16];		/* "tun", "bridge", or empty */
-	u32 tap_queues;		/* of a tap: that are in use */
-	bool tap_multi;		/* of a tap: it may have several */
+	bool tap_multi;		/* of a tap: it may have several queues */
+	u32 tap_queues;		/* of such a tap: that are in use */
+	struct net_stats stats;	/* of a tap, as its guest sees them */
 };
 
 /* Zero in a field leaves it as it is. */
@@ -81,6 +91,7 @@ int net_link_set(int index, const struct net_link_change *change);
 /* net.c: what all of them share. */
 struct net;
 
+/* Which frames the guest wants: more may come, fewer must not. */
 struct net_filter {
 	bool all;		/* every frame passes */
 	bool all_multicast;
@@ -92,70 +103,93 @@ struct net_filter {
 struct net_front {
 	void (*readable)(void *arg, unsigned int queue);
 	void (*writable)(void *arg, unsigned int queue);
-	/* The link went up or down. */
-	void (*link)(void *arg, bool up);
+	/* net_link_up() has changed. */
+	void (*link)(void *arg);
 	void *arg;
 };
 
-struct net_stats {
-	u64 rx_frames, rx_bytes;	/* to the guest */
-	u64 tx_frames, tx_bytes;	/* from the guest */
-	u64 rx_dropped;			/* the guest had no room */
-	u64 tx_dropped;			/* the host had none, or the link was down */
-	u64 tx_errors;			/* nonsense from the guest */
-};
-
 struct net_ops {
-	const char *name;
-	/* -EAGAIN: later; else the frame is gone, whatever became of it. */
+	/*
+	 * The header is a piece of its own.  -EAGAIN: later; else the frame is
+	 * gone, whatever became of it.
+	 */
 	int (*send)(struct net *net, unsigned int queue,
 		    const struct iovec *iov, unsigned int nr);
-	/* Bytes with the header; -EAGAIN: none there. */
+	/* Optional: what send() has kept of a frame. */
+	int (*flush)(struct net *net, unsigned int queue);
+	/* Bytes with the header; -EAGAIN: none there; what does not fit is lost. */
 	ssize_t (*receive)(struct net *net, unsigned int queue,
 			   const struct iovec *iov, unsigned int nr);
 	int (*set_offload)(struct net *net, u32 offload);
 	int (*set_queues)(struct net *net, unsigned int nr);
-	int (*set_filter)(struct net *net, const struct net_filter *filter);
+	void (*set_filter)(struct net *net, const struct net_filter *filter);
 	void (*close)(struct net *net);
 };
 
 struct net_queue {
-	struct net *net;
-	struct loop_op in_op;	/* [m] multishot: frames to receive */
-	struct loop_op out_op;	/* [m] room to send again */
-	struct loop_op limit_op;	/* [m] the limit's timer */
-	int fd;			/* [c] */
-	bool rx_limited;	/* [m] until the timer */
-	bool tx_limited;	/* [m] until the timer */
+	struct net *net;		/* [c] */
+	int fd;				/* [c] */
+	struct loop_op in_op;		/* [m] a watch: frames to receive */
+	struct loop_op out_op;		/* [m] room to send again */
+	bool kept;			/* [m] part of a frame waits for room */
 };
 
 struct net {
 	const struct net_ops *ops;	/* [c] */
 	void *backend;			/* [c] the host half's own */
-	struct net_options opt;		/* [c] */
-	u8 mac[ETH_ALEN];		/* [m] */
+	const struct net_options *opt;	/* [c] */
+	char label[16];			/* [c] "net0", in messages */
 	char ifname[16];		/* [c] the tap's, or empty */
+	u8 mac[ETH_ALEN];		/* [m] */
 	u32 mtu;			/* [c] 0: not known */
 	u32 offload_max;		/* [c] what set_offload() can do */
-	bool header_used;		/* [c] can do what headers ask for */
-	bool up;			/* [m] the link, as the guest sees it */
-	bool broken;			/* [m] the host side has gone */
+	bool header_used;		/* [c] does what headers ask for */
+	bool up;			/* [m] as the machine's owner set it */
+	bool gone;			/* [m] the host's side went away */
+	bool foreign;			/* [m] the host's kernel moves the frames */
 	unsigned int nr_queues;		/* [c] */
 	unsigned int nr_active;		/* [m] 0: stopped */
 	struct net_queue queue[NET_QUEUES_MAX];
 	struct net_front front;		/* [m] */
 	struct limit rx_limit;		/* [m] */
 	struct limit tx_limit;		/* [m] */
+	struct loop_op rx_timer;	/* [m] the limits' */
+	struct loop_op tx_timer;	/* [m] */
 	struct net_stats stats;		/* [m] */
 };
 
 struct net *net_create(const struct net_options *opt, const char *vm_name,
 		       unsigned int index);
-void net_close(struct net *net);	/* before loop_fini() */
 void net_destroy(struct net *net);
 
-/* net_tap.c, net_passt.c: how a struct net is opened; each fills in ops. */
+/* Between loop_init() and loop_fini(). */
+int net_start(struct net *net, const struct net_front *front,
+	      unsigned int queues, u32 offload, bool foreign);
+void net_stop(struct net *net);
+int net_set_queues(struct net *net, unsigned int nr);
+int net_set_offload(struct net *net, u32 offload);
+void net_set_filter(struct net *net, const struct net_filter *filter);
+void net_set_link(struct net *net, bool up);
+void net_set_limit(struct net *net, u64 bps);
+static inline bool net_link_up(const struct net *net)
+{
+	return net->up && !net->gone;
+}
+
+/* One frame behind its header; 0 and -EAGAIN as in struct net_ops. */
+int net_send(struct net *net, unsigned int queue, const struct iovec *iov,
+	     unsigned int nr, size_t len);
+ssize_t net_receive(struct net *net, unsigned int queue,
+		    const struct iovec *iov, unsigned int nr);
+/* The host half has lost its other side. */
+void net_lost(struct net *net, const char *why);
+/* Tells the network's switches where the guest is now. */
+void net_announce(struct net *net);
+void net_get_stats(const struct net *net, struct net_stats *stats);
+
+/* net_tap.c, net_passt.c, net_stream.c: what is opened; each fills in ops. */
 int net_tap_open(struct net *net);
 int net_passt_open(struct net *net);
+int net_stream_open(struct net *net, int fd);
 
 #endif /* PVHV_NET_H */

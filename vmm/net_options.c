@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The value of --net:
- *     user
- *     tap=NAME,bridge=NAME,mac=ADDRESS,queues=N,bps=RATE,vhost=on|off|auto
- * in any order.  Names and numbers are checked here; whether the host has the
+ *     user,tcp=PORTS,udp=PORTS,mac=ADDRESS,bps=RATE
+ *     tap=NAME,bridge=NAME,mac=ADDRESS,bps=RATE,queues=N,vhost=on|off|auto
+ * in any order; tcp= and udp= may be repeated.  Names and numbers are checked here; whether the host has the
  * tap and the bridge is net_tap.c's matter.
  */
 #include <errno.h>
@@ -11,6 +11,8 @@
 #include <net/if.h>
 
 #include "net.h"
+
+#define USAGE	"use user with tcp= and udp=, or tap=, bridge=, queues=, vhost=; and mac=, bps="
 
 /* What the kernel accepts as the name of an interface, less its patterns. */
 static int parse_name(const char *key, const char *text, const char **name)
@@ -73,6 +75,20 @@ static int parse_queues(struct net_options *net, const char *text)
 	return 0;
 }
 
+/* passt has the last word on what they mean. */
+static int parse_forward(struct net_options *net, const char *ports, bool udp)
+{
+	if (!*ports)
+		return fail(-EINVAL, "--net: %s= names no ports: give HOST:GUEST, like 8080:80",
+			    udp ? "udp" : "tcp");
+	if (net->nr_forwards == NET_FORWARDS_MAX)
+		return fail(-E2BIG, "--net: more than %d times tcp= and udp=: give ranges, like 8000-8009",
+			    NET_FORWARDS_MAX);
+	net->forwards[net->nr_forwards].udp = udp;
+	net->forwards[net->nr_forwards++].ports = ports;
+	return 0;
+}
+
 static int parse_pair(struct net_options *net, const char *key,
 		      const char *value)
 {
@@ -81,7 +97,7 @@ static int parse_pair(struct net_options *net, const char *key,
 		return 0;
 	}
 	if (!value)
-		return fail(-EINVAL, "--net: '%s' is no key=value: use user, or tap=, bridge=, mac=, queues=, bps=, vhost=",
+		return fail(-EINVAL, "--net: '%s' is no key=value: " USAGE,
 			    key);
 	if (!strcmp(key, "tap"))
 		return parse_name(key, value, &net->tap);
@@ -93,9 +109,10 @@ static int parse_pair(struct net_options *net, const char *key,
 		return parse_queues(net, value);
 	if (!strcmp(key, "vhost"))
 		return parse_vhost(net, value);
+	if (!strcmp(key, "tcp") || !strcmp(key, "udp"))
+		return parse_forward(net, value, *key == 'u');
 	if (strcmp(key, "bps"))
-		return fail(-EINVAL, "--net: unknown key '%s': use user, or tap=, bridge=, mac=, queues=, bps=, vhost=",
-			    key);
+		return fail(-EINVAL, "--net: unknown key '%s': " USAGE, key);
 	if (options_rate(value, &net->bps))
 		return fail(-EINVAL, "--net: bps=%s is no number of bytes in a second: give one like 10M",
 			    value);
@@ -109,6 +126,8 @@ static int check(const struct net_options *net)
 		return fail(-EINVAL, "--net: no network is named: use user, tap=NAME or bridge=NAME");
 	if (net->user && (net->tap || net->bridge))
 		return fail(-EINVAL, "--net: user has neither tap nor bridge: use one or the other");
+	if (!net->user && net->nr_forwards)
+		return fail(-EINVAL, "--net: tcp= and udp= are for user: the host reaches a tap's guest by its own address");
 	if (net->user && net->queues > 1)
 		return fail(-EINVAL, "--net: user has one queue: leave out queues=%u",
 			    net->queues);

@@ -177,6 +177,7 @@ int image_read(const struct image *img, u64 off, void *buf, u64 len);
 
 /* options.c: the command line. */
 #define NETS_MAX		8
+#define NET_FORWARDS_MAX	8
 
 enum net_vhost_use { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
 
@@ -189,6 +190,11 @@ struct net_options {
 	u8 mac[6];
 	bool mac_given;
 	bool user;
+	u32 nr_forwards;
+	struct {
+		bool udp;
+		const char *ports;	/* of the host, and of the guest */
+	} forwards[NET_FORWARDS_MAX];	/* with user */
 };
 
 enum console_kind {
@@ -274,7 +280,8 @@ struct limit {
 	u64 rate;		/* in a second; 0: no limit */
 	s64 burst;		/* what the full bucket holds */
 	s64 level;		/* negative: debt */
-	u64 since;		/* all until then is in @level */
+	u64 since;		/* all until then is in @level and @rest */
+	u64 rest;		/* in billionths of a token */
 };
 
 void limit_set(struct limit *l, u64 rate, u64 now);
