@@ -126,6 +126,7 @@ struct device_ops {
 
 struct device {
 	const struct device_ops *ops;	/* [c] */
+	const char *name;		/* [c] its section's name */
 	struct device *next;		/* [c] */
 };
 
@@ -137,6 +138,8 @@ struct devices {
 void devices_init(struct devices *devs);
 void devices_add(struct devices *devs, struct device *dev,
 		 const struct device_ops *ops);
+void devices_add_named(struct devices *devs, struct device *dev,
+		       const struct device_ops *ops, const char *name);
 int devices_save(struct devices *devs, struct state *st);
 int devices_load(struct devices *devs, const void *data, size_t len);
 void devices_destroy(struct devices *devs);
