@@ -441,7 +441,8 @@ static void kicked(struct loop_op *op, int res)
 
 	if (res >= 0 && !q->backend && !q->v->closing)
 		loop_defer(&q->task);
-	watch(q);	/* taken back from its backend before the end came */
+	if (res == -ECANCELED)
+		watch(q);	/* taken back before the backend had it */
 }
 
 void virtio_open(struct virtio *v)
