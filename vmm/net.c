@@ -283,11 +283,11 @@ void net_stop(struct net *net)
 	net_set_offload(net, 0);
 }
 
-/* A reverse ARP request from the guest's address: switches learn by it. */
+/* By the guest, or for it: a reverse ARP request, from which switches learn. */
 void net_announce(struct net *net)
 {
+	struct net_header header = { 0 };
 	struct {
-		struct net_header header;
 		struct ethhdr eth;
 		struct arphdr arp;
 		u8 sender_mac[ETH_ALEN];
@@ -304,14 +304,18 @@ void net_announce(struct net *net)
 		.arp.ar_pln = 4,
 		.arp.ar_op = htons(ARP_REVERSE),
 	};
-	const struct iovec iov = { &frame, sizeof(frame) };
+	const struct iovec iov[] = {
+		{ &header, sizeof(header) }, { &frame, sizeof(frame) }
+	};
 
+	if (!net_link_up(net) ||
+	    (net->nr_active && net->front.announce(net->front.arg)))
+		return;
 	memset(frame.eth.h_dest, 0xff, ETH_ALEN);
 	memcpy(frame.eth.h_source, net->mac, ETH_ALEN);
 	memcpy(frame.sender_mac, net->mac, ETH_ALEN);
 	memcpy(frame.target_mac, net->mac, ETH_ALEN);
-	if (net_link_up(net))
-		net->ops->send(net, 0, &iov, 1);
+	net->ops->send(net, 0, iov, ARRAY_SIZE(iov));
 }
 
 /* What the host's kernel moved is known to the tap. */
@@ -326,12 +330,12 @@ void net_get_stats(const struct net *net, struct net_stats *stats)
 
 /* From nothing, and back. */
 
-struct net *net_create(const struct net_options *opt, const char *vm_name,
-		       unsigned int index)
+/* Without another side yet. */
+struct net *net_new(const struct net_options *opt, const char *vm_name,
+		    unsigned int index)
 {
 	struct net *net = calloc(1, sizeof(*net));
 	unsigned int i;
-	int ret;
 
 	if (!net) {
 		fail(-ENOMEM, "out of memory");
@@ -351,10 +355,22 @@ struct net *net_create(const struct net_options *opt, const char *vm_name,
 	net_set_limit(net, opt->bps);
 	if (opt->mac_given)
 		memcpy(net->mac, opt->mac, ETH_ALEN);
-	ret = opt->mac_given ? 0 : net_mac_choose(vm_name, index, net->mac);
-	if (!ret)
-		ret = opt->user ? net_passt_open(net) : net_tap_open(net);
-	if (!ret)
+	else if (net_mac_choose(vm_name, index, net->mac))
+		goto err;
+	return net;
+err:
+	free(net);
+	return NULL;
+}
+
+struct net *net_create(const struct net_options *opt, const char *vm_name,
+		       unsigned int index)
+{
+	struct net *net = net_new(opt, vm_name, index);
+
+	if (!net)
+		return NULL;
+	if (!(opt->user ? net_passt_open(net) : net_tap_open(net)))
 		return net;
 	net_destroy(net);
 	return NULL;

@@ -105,6 +105,8 @@ struct net_front {
 	void (*writable)(void *arg, unsigned int queue);
 	/* net_link_up() has changed. */
 	void (*link)(void *arg);
+	/* The guest may announce itself: true if it will. */
+	bool (*announce)(void *arg);
 	void *arg;
 };
 
@@ -158,6 +160,8 @@ struct net {
 	struct net_stats stats;		/* [m] */
 };
 
+struct net *net_new(const struct net_options *opt, const char *vm_name,
+		    unsigned int index);
 struct net *net_create(const struct net_options *opt, const char *vm_name,
 		       unsigned int index);
 void net_destroy(struct net *net);

@@ -92,6 +92,8 @@ void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written);
 bool virtq_publish(struct virtq *q);
 void virtq_kicks_off(struct virtq *q);
 bool virtq_kicks_on(struct virtq *q);
+u16 virtq_position(const struct virtq *q);
+void virtq_set_position(struct virtq *q, u16 position);
 void virtq_save(const struct virtq *q, struct state *st, unsigned int index);
 int virtq_load(struct virtq *q, const struct state_section *sec,
 	       unsigned int index);

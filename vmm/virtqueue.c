@@ -298,6 +298,26 @@ bool virtq_kicks_on(struct virtq *q)
 	return load16(q->avail + 2) != q->last_avail;
 }
 
+/*
+ * Where somebody else goes on with a ring of which nothing is in flight and
+ * whose requests were answered in their order: what was given back is at the
+ * end of what was taken, and still stands in the ring.
+ */
+u16 virtq_position(const struct virtq *q)
+{
+	return q->last_avail - q->nr_returned;
+}
+
+/* Somebody else has answered all before @position. */
+void virtq_set_position(struct virtq *q, u16 position)
+{
+	q->nr_returned = 0;
+	q->last_avail = position;
+	q->avail_idx = position;
+	q->used_idx = position;
+	q->published = position;
+}
+
 /* A saved ring has nothing in flight: its owner was stopped. */
 void virtq_save(const struct virtq *q, struct state *st, unsigned int index)
 {
