@@ -227,7 +227,12 @@ static void on_link(void *arg)
 	nr_link++;
 }
 
-static const struct net_front front = { on_readable, on_writable, on_link, &net };
+static bool on_announce(void *arg)
+{
+	return false;
+}
+
+static const struct net_front front = { on_readable, on_writable, on_link, on_announce, &net };
 
 static void start(unsigned int queues, u32 offload)
 {
