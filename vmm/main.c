@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "blk.h"
 #include "vmm.h"
 
 /* A descriptor that we open must not become somebody's standard output. */
@@ -42,6 +43,8 @@ static const char *console_name(const struct options *opt)
 
 static void print_plan(const struct options *opt, enum boot_mode mode)
 {
+	u32 i;
+
 	if (opt->name)
 		printf("name:     %s\n", opt->name);
 	printf("device:   %s\n", opt->dev);
@@ -51,6 +54,8 @@ static void print_plan(const struct options *opt, enum boot_mode mode)
 	printf("append:   %s\n", opt->append);
 	printf("cpus:     %u\n", opt->cpus);
 	printf("memory:   %llu MiB\n", (unsigned long long)(opt->memory / MIB));
+	for (i = 0; i < opt->nr_disks; i++)
+		disk_options_print(&opt->disks[i]);
 	printf("console:  %s%s\n", console_name(opt),
 	       opt->console_path ? opt->console_path : "");
 	if (opt->exit_port)

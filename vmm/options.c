@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm.h"
+#include "blk.h"
 
 #define DEFAULT_DEV	"/dev/pvhv"
 #define DEFAULT_APPEND	"console=ttyS0"
 #define DEFAULT_MEMORY	(512 * MIB)
 
 enum {
-	OPT_CONSOLE = 256, OPT_NAME, OPT_DEV, OPT_DRY_RUN, OPT_EXIT_PORT,
+	OPT_CONSOLE = 256, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN, OPT_EXIT_PORT,
 	OPT_HELP, OPT_VERSION
 };
 
@@ -27,6 +27,7 @@ static const struct option longs[] = {
 	{ "params", required_argument, NULL, 'p' },
 	{ "memory", required_argument, NULL, 'm' },
 	{ "cpus", required_argument, NULL, 'c' },
+	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "dev", required_argument, NULL, OPT_DEV },
@@ -48,6 +49,9 @@ void options_help(void)
 	      "  -c, --cpus N           number of CPUs (default: 1)\n"
 	      "  -m, --memory SIZE      memory, in MiB or with K, M, G (default: 512M)\n"
 	      "      --memory size=SIZE,hugepages=thp|off|2M|1G\n"
+	      "  -d, --disk PATH        raw image, block device or NBD URI (several times: several)\n"
+	      "      --disk path=PATH,readonly=on|off,direct=on|off|auto,queues=N,\n"
+	      "             iops=N,bps=RATE,serial=TEXT\n"
 	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, none\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
@@ -250,6 +254,18 @@ static int unknown(int argc, char **argv, int at)
 		    at < argc ? argv[at] : "");
 }
 
+static int parse_disk(struct options *opt, int c, char *text)
+{
+	struct disk_options *disk;
+
+	if (opt->nr_disks == DISKS_MAX)
+		return fail(-E2BIG, "--disk: more than %d disks: leave some out",
+			    DISKS_MAX);
+	disk = &opt->disks[opt->nr_disks++];
+	return c == 'd' ? disk_options_path(disk, text) :
+			  disk_options_parse(disk, text);
+}
+
 static int parse_one(struct options *opt, int c)
 {
 	switch (c) {
@@ -267,6 +283,9 @@ static int parse_one(struct options *opt, int c)
 		return parse_memory(opt, optarg);
 	case 'c':
 		return parse_cpus(opt, optarg);
+	case 'd':
+	case OPT_DISK:
+		return parse_disk(opt, c, optarg);
 	case OPT_CONSOLE:
 		return parse_console(opt, optarg);
 	case OPT_NAME:
@@ -304,7 +323,7 @@ int options_parse(struct options *opt, int argc, char **argv)
 	optind = 0;	/* start over, whoever parsed before */
 	for (at = 1; !ret; at = optind) {
 		optopt = 0;
-		c = getopt_long(argc, argv, "+k:i:p:m:c:", longs, NULL);
+		c = getopt_long(argc, argv, "+k:i:p:m:c:d:", longs, NULL);
 		if (c < 0)
 			break;
 		ret = c == '?' ? unknown(argc, argv, at) : parse_one(opt, c);

@@ -200,6 +200,20 @@ struct net_options {
 	} forwards[NET_FORWARDS_MAX];	/* with user */
 };
 
+#define DISKS_MAX		24
+
+enum disk_direct { DISK_DIRECT_AUTO, DISK_DIRECT_ON, DISK_DIRECT_OFF };
+
+struct disk_options {
+	const char *path;	/* file, block device or URI */
+	const char *serial;	/* NULL: none given */
+	u64 iops;		/* requests in a second; 0: no limit */
+	u64 bps;		/* bytes in a second; 0: no limit */
+	u32 queues;		/* 0: one per CPU, within reason */
+	enum disk_direct direct;
+	bool readonly;
+};
+
 enum console_kind {
 	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET, CONSOLE_NONE
 };
@@ -217,6 +231,8 @@ struct options {
 	u32 cpus;
 	u32 nr_nets;
 	struct net_options nets[NETS_MAX];
+	u32 nr_disks;
+	struct disk_options disks[DISKS_MAX];
 	bool exit_port;
 	bool dry_run;
 	bool help;
