@@ -204,7 +204,14 @@ static void host_is_full(struct blk_req *req)
 	fail(-ENOSPC, "%s '%s': the host's disk is full: the machine waits; make room and resume it",
 	     blk->label, blk->path);
 	if (blk->events.no_space)
-		blk->events.no_space(blk->events.arg);
+		blk->events.no_space(blk->events.no_space_arg);
+}
+
+/* Is it on stable storage when the kind says that it is done? */
+static bool durable(const struct blk_req *req)
+{
+	return req->flags & BLK_DURABLE && req->op == BLK_WRITE &&
+	       req->blk->durable;
 }
 
 void blk_done(struct blk_req *req, int err)
@@ -220,10 +227,9 @@ void blk_done(struct blk_req *req, int err)
 	not_started(blk, req);
 	if (flush && err)
 		blk->dirty = true;
-	if (!flush && writes(req)) {
+	if (!flush && writes(req) && !durable(req)) {
 		blk->dirty = true;
-		if (!err && req->flags & BLK_DURABLE &&
-		    !(req->op == BLK_WRITE && blk->durable)) {
+		if (!err && req->flags & BLK_DURABLE) {
 			req->flushing = true;
 			blk_start(blk, req);
 			return;
@@ -309,7 +315,7 @@ void blk_resized(struct blk *blk, u64 size)
 		return;
 	blk->size = size;
 	if (blk->events.resized)
-		blk->events.resized(blk->events.arg);
+		blk->events.resized(blk->events.resized_arg);
 }
 
 void blk_limit(struct blk *blk, u64 ops, u64 bytes)
@@ -366,6 +372,12 @@ static bool is_uri(const char *path)
 
 struct blk *blk_open(const struct disk_options *opt, const char *label)
 {
+	return blk_create(is_uri(opt->path) ? &blk_nbd : &blk_raw, opt, label);
+}
+
+struct blk *blk_create(const struct blk_kind *kind,
+		       const struct disk_options *opt, const char *label)
+{
 	struct blk *blk = calloc(1, sizeof(*blk));
 
 	if (!blk) {
@@ -376,7 +388,7 @@ struct blk *blk_open(const struct disk_options *opt, const char *label)
 	blk->path = opt->path;
 	blk->readonly = opt->readonly;
 	blk->direct = opt->direct;
-	blk->kind = is_uri(opt->path) ? &blk_nbd : &blk_raw;
+	blk->kind = kind;
 	/* Of what ran before this process nothing is known. */
 	blk->dirty = true;
 	blk->tail = &blk->head;

@@ -87,12 +87,13 @@ struct blk_stats {
 	u32 gates;
 };
 
-/* What a disk tells of itself; NULL where nobody listens. */
+/* What a disk tells; NULL where nobody listens. */
 struct blk_events {
-	void (*resized)(void *arg);
+	void (*resized)(void *arg);		/* its front */
+	void *resized_arg;
 	/* No space on the host: writes are held until blk_resume(). */
-	void (*no_space)(void *arg);
-	void *arg;
+	void (*no_space)(void *arg);		/* its machine */
+	void *no_space_arg;
 };
 
 struct blk_quiet {
@@ -184,6 +185,8 @@ struct blk {
 
 /* blk.c: for the machine. */
 struct blk *blk_open(const struct disk_options *opt, const char *label);
+struct blk *blk_create(const struct blk_kind *kind,
+		       const struct disk_options *opt, const char *label);
 void blk_attach(struct blk *blk);
 void blk_detach(struct blk *blk);
 void blk_close(struct blk *blk);
