@@ -17,7 +17,7 @@
 
 enum {
 	OPT_CONSOLE = 256, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN, OPT_EXIT_PORT,
-	OPT_HELP, OPT_VERSION
+	OPT_RNG, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -29,6 +29,7 @@ static const struct option longs[] = {
 	{ "cpus", required_argument, NULL, 'c' },
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "rng", optional_argument, NULL, OPT_RNG },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
@@ -53,6 +54,7 @@ void options_help(void)
 	      "      --disk path=PATH,readonly=on|off,direct=on|off|auto,queues=N,\n"
 	      "             iops=N,bps=RATE,serial=TEXT\n"
 	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, none\n"
+	      "      --rng[=bps=RATE]   entropy of the host for the guest (virtio-rng)\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
 	      "      --name NAME        name of the machine, in the process list as pvhv:NAME\n"
@@ -233,6 +235,23 @@ static int parse_console(struct options *opt, const char *text)
 		    text);
 }
 
+/* "bps=RATE", or nothing. */
+static int parse_rng(struct options *opt, char *text)
+{
+	char *key, *value;
+
+	opt->rng = true;
+	while (text && options_next(&text, &key, &value)) {
+		if (!value || strcmp(key, "bps"))
+			return fail(-EINVAL, "--rng: unknown '%s': use bps=RATE",
+				    key);
+		if (options_rate(value, &opt->rng_bps))
+			return fail(-EINVAL, "--rng: bps=%s is not a rate: give bytes in a second, like 64K",
+				    value);
+	}
+	return 0;
+}
+
 static int parse_cpus(struct options *opt, const char *text)
 {
 	u64 value;
@@ -288,6 +307,8 @@ static int parse_one(struct options *opt, int c)
 		return parse_disk(opt, c, optarg);
 	case OPT_CONSOLE:
 		return parse_console(opt, optarg);
+	case OPT_RNG:
+		return parse_rng(opt, optarg);
 	case OPT_NAME:
 		opt->name = optarg;
 		return 0;

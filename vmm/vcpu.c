@@ -22,7 +22,7 @@
 static void port_access(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	const struct iobus *bus = &vcpu->vm->pio;
+	struct iobus *bus = &vcpu->vm->pio;
 	u8 *data = (u8 *)run + run->io.data_offset;
 	u32 i, size = run->io.size;
 
@@ -37,7 +37,7 @@ static void port_access(struct vcpu *vcpu)
 static void memory_access(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	const struct iobus *bus = &vcpu->vm->mmio;
+	struct iobus *bus = &vcpu->vm->mmio;
 	u32 len = run->mmio.len;
 
 	if (len > sizeof(run->mmio.data))

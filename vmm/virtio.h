@@ -266,4 +266,17 @@ void virtio_queue_set(struct virtio *v, unsigned int queue,
 /* device.c's view of any virtio device. */
 const struct device_ops *virtio_device_ops(void);
 
+/* virtio_vm.c: all of a machine's. */
+int vm_add_virtio(struct vm *vm, struct virtio *v);
+void vm_virtio_open(struct vm *vm);
+void vm_virtio_service(struct vm *vm);
+void vm_virtio_close(struct vm *vm);
+void vm_virtio_pause(struct vm *vm);
+void vm_virtio_resume(struct vm *vm);
+bool vm_virtio_quiet(const struct vm *vm);
+
+/* virtio_rng.c */
+struct virtio *virtio_rng_create(const struct mem *mem, const char *label,
+				 u64 bps);
+
 #endif /* PVHV_VIRTIO_H */

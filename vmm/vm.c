@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm.h"
+#include "virtio.h"
 
 static const struct {
 	int cap;
@@ -271,6 +271,7 @@ static void woken(void *arg)
 	struct vm *vm = arg;
 
 	console_service(vm->console);
+	vm_virtio_service(vm);
 	pause_service(vm);
 	check_stop(vm);
 }
@@ -338,6 +339,16 @@ no_memory:
 	return fail(-ENOMEM, "out of memory");
 }
 
+static int create_rng(struct vm *vm)
+{
+	struct virtio *v;
+
+	if (!vm->opt->rng)
+		return 0;
+	v = virtio_rng_create(&vm->mem, "rng", vm->opt->rng_bps);
+	return v ? vm_add_virtio(vm, v) : -ENOMEM;
+}
+
 static int create_console(struct vm *vm)
 {
 	const struct console_guest guest = {
@@ -364,6 +375,8 @@ int vm_create(struct vm *vm)
 		ret = create_console(vm);
 	if (!ret)
 		ret = create_devices(vm);
+	if (!ret)
+		ret = create_rng(vm);
 	return ret;
 }
 
@@ -416,6 +429,7 @@ int vm_run(struct vm *vm)
 			   vm->opt->console_path);
 	if (ret)
 		goto signals;
+	vm_virtio_open(vm);
 	for (i = 0; i < vm->nr_vcpus && !ret; i++)
 		ret = vcpu_start(&vm->vcpus[i]);
 	if (ret)
@@ -434,6 +448,7 @@ int vm_run(struct vm *vm)
 		pause_release(vm);
 		vcpu_join(&vm->vcpus[i]);
 	}
+	vm_virtio_close(vm);
 	console_close(vm->console);
 signals:
 	signals_fini();
@@ -455,7 +470,10 @@ void vm_destroy(struct vm *vm)
 	if (vm->fd >= 0)
 		close(vm->fd);
 	vm->fd = -1;
+	irq_fini(vm);
 	mem_fini(&vm->mem);
+	iobus_fini(&vm->pio);
+	iobus_fini(&vm->mmio);
 	if (vm->dev_fd >= 0)
 		close(vm->dev_fd);
 	vm->dev_fd = -1;

@@ -49,6 +49,10 @@ typedef int64_t s64;
 /* The guest's physical address space. */
 #define LOW_RAM_MAX		0xd0000000ULL	/* 3.25 GiB, devices above */
 #define HIGH_RAM_BASE		0x100000000ULL
+#define PCI_ECAM_BASE		0xd0000000U
+#define PCI_ECAM_SIZE		0x00100000U	/* one bus */
+#define PCI_MEM_BASE		0xe0000000U
+#define PCI_MEM_END		0xfec00000U
 #define IOAPIC_BASE		0xfec00000U
 #define LAPIC_BASE		0xfee00000U
 #define KVM_IDENTITY_MAP	0xfffbc000ULL
@@ -69,6 +73,8 @@ typedef int64_t s64;
 /* Interrupt lines and ports. */
 #define GSI_COM1		4
 #define GSI_GED			9
+#define PCI_GSI_BASE		16		/* eight lines that devices share */
+#define GSI_MSI_BASE		24		/* behind the IOAPIC's pins */
 #define PORT_COM1		0x3f8
 #define PORT_RTC		0x70
 #define PORT_I8042_DATA		0x60
@@ -76,6 +82,9 @@ typedef int64_t s64;
 #define PORT_RESET		0xcf9
 #define PORT_PM			0x600	/* sleep control, sleep status, events */
 #define PORT_EXIT		0xf4
+#define PORT_PCI		0xcf8	/* address, data */
+#define PCI_PORT_BASE		0x1000U		/* what PCI devices may use */
+#define PCI_PORT_END		0x10000U
 
 #define MAX_CPUS		1024
 
@@ -233,6 +242,8 @@ struct options {
 	struct net_options nets[NETS_MAX];
 	u32 nr_disks;
 	struct disk_options disks[DISKS_MAX];
+	u64 rng_bps;		/* 0: no limit */
+	bool rng;
 	bool exit_port;
 	bool dry_run;
 	bool help;
@@ -316,16 +327,20 @@ struct iobus_region {
 	void *arg;
 };
 
-#define IOBUS_MAX		32
+#define IOBUS_MAX		128
 
 struct iobus {
-	struct iobus_region reg[IOBUS_MAX];	/* [c] sorted by base */
-	unsigned int nr;			/* [c] */
+	pthread_rwlock_t lock;
+	struct iobus_region reg[IOBUS_MAX];	/* [l] lock; sorted by base */
+	unsigned int nr;			/* [l] lock */
 };
 
+void iobus_init(struct iobus *bus);
+void iobus_fini(struct iobus *bus);
 int iobus_add(struct iobus *bus, const struct iobus_region *reg);
-void iobus_read(const struct iobus *bus, u64 addr, u8 *data, u32 len);
-void iobus_write(const struct iobus *bus, u64 addr, const u8 *data, u32 len);
+bool iobus_remove(struct iobus *bus, u64 base, struct iobus_region *old);
+void iobus_read(struct iobus *bus, u64 addr, u8 *data, u32 len);
+void iobus_write(struct iobus *bus, u64 addr, const u8 *data, u32 len);
 
 /* vm.c: the virtual machine as a whole. */
 struct vm;
@@ -393,6 +408,9 @@ struct vm {
 	struct iobus pio;		/* [c] */
 	struct iobus mmio;		/* [c] */
 	struct devices devices;		/* [c] */
+	struct irq_routes *routes;	/* [c] NULL: the kernel's own */
+	struct pci_bus *pci;		/* [c] NULL: nothing is on it */
+	struct virtio *virtios;		/* [c] all, by their next */
 	struct boot boot;		/* [c] */
 	u64 rsdp;			/* [c] */
 	struct serial *serial;		/* [c] */
@@ -444,9 +462,16 @@ void cpuid_for_vcpu(struct kvm_cpuid2 *cpuid, u32 id, u32 cpus, bool deadline);
 const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid,
 					  u32 function, u32 index);
 
-/* irq.c: interrupt lines. */
+/* irq.c: interrupt lines, messages, and eventfds as both and as doorbells. */
+struct irq_routes;
+
 int irq_init(struct vm *vm);
+void irq_fini(struct vm *vm);
 void irq_line(struct vm *vm, u32 gsi, bool level);
+int irq_gsi_alloc(struct vm *vm, unsigned int nr);
+int irq_msi_route(struct vm *vm, u32 gsi, u64 addr, u32 data);
+int irq_irqfd(struct vm *vm, int fd, u32 gsi, bool on);
+int irq_ioeventfd(struct vm *vm, int fd, u64 addr, u32 len, bool pio, bool on);
 
 /* serial.c: a 16550A. */
 struct serial_host {
@@ -520,8 +545,19 @@ void aml_resources_end(struct aml *a, struct aml_block block);
 void aml_res_io(struct aml *a, u16 port, u8 len);
 void aml_res_irq(struct aml *a, u32 gsi, bool level);
 
+enum aml_space { AML_MEMORY, AML_IO, AML_BUS };
+
+void aml_res_window(struct aml *a, enum aml_space space, u32 first, u32 last);
+void aml_res_memory(struct aml *a, u32 base, u32 len);
+
 /* acpi.c: the tables. */
-int acpi_build(void *buf, size_t cap, u64 gpa, u32 cpus, size_t *used);
+struct acpi_machine {
+	u32 cpus;
+	u32 pci_slots;		/* a bit each; 0: no PCI */
+};
+
+int acpi_build(void *buf, size_t cap, u64 gpa, const struct acpi_machine *m,
+	       size_t *used);
 
 /* boot.c: from files to an entry point. */
 int boot_load(struct vm *vm, const struct image *kernel,
