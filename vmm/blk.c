@@ -36,6 +36,25 @@ static bool writes(const struct blk_req *req)
 	       req->op == BLK_ZERO;
 }
 
+/* What can be asked of it. */
+
+static int check(const struct blk *blk, const struct blk_req *req)
+{
+	if (req->op == BLK_FLUSH)
+		return 0;
+	if (req->op >= BLK_OPS)
+		return -EOPNOTSUPP;
+	if ((req->pos | req->len) & (blk->block - 1))
+		return -EINVAL;
+	if (req->pos > blk->size || req->len > blk->size - req->pos)
+		return -EINVAL;
+	if (blk->readonly && writes(req))
+		return -EROFS;
+	if (req->op == BLK_DISCARD && !blk->can_discard)
+		return -EOPNOTSUPP;
+	return 0;
+}
+
 /* Gates and what is held. */
 
 static void finish(struct blk_req *req, int err)
@@ -145,8 +164,18 @@ void blk_start(struct blk *blk, struct blk_req *req)
 
 static void start_held(struct blk *blk)
 {
-	while (blk->head && !blk->gates && pay(blk, blk->head))
-		blk_start(blk, take_first(blk));
+	struct blk_req *req;
+	int err;
+
+	while (blk->head && !blk->gates && pay(blk, blk->head)) {
+		req = take_first(blk);
+		/* The disk may have shrunk meanwhile. */
+		err = req->flushing ? 0 : check(blk, req);
+		if (err)
+			finish(req, err);
+		else
+			blk_start(blk, req);
+	}
 }
 
 static void run_held(struct loop_task *task)
@@ -239,23 +268,6 @@ void blk_done(struct blk_req *req, int err)
 }
 
 /* What the front asks for. */
-
-static int check(const struct blk *blk, const struct blk_req *req)
-{
-	if (req->op == BLK_FLUSH)
-		return 0;
-	if (req->op >= BLK_OPS)
-		return -EOPNOTSUPP;
-	if ((req->pos | req->len) & (blk->block - 1))
-		return -EINVAL;
-	if (req->pos > blk->size || req->len > blk->size - req->pos)
-		return -EINVAL;
-	if (blk->readonly && writes(req))
-		return -EROFS;
-	if (req->op == BLK_DISCARD && !blk->can_discard)
-		return -EOPNOTSUPP;
-	return 0;
-}
 
 static void prepare(struct blk *blk, struct blk_req *req)
 {

@@ -252,4 +252,8 @@ int blk_switch(struct blk *blk, const char *path);
 void blk_freeze_init(struct blk *blk);
 void blk_freeze_fini(struct blk *blk);
 
+/* blk_control.c: what clients of the control socket see. */
+int blk_control_add(struct blk *blk);
+void blk_control_remove(struct blk *blk);
+
 #endif /* PVHV_BLK_H */

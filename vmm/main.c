@@ -88,6 +88,8 @@ static int check(struct vm *vm, const struct image *kernel,
 	if (!ret)
 		ret = console_host_check(opt->console, opt->console_path);
 	if (!ret)
+		ret = disks_open(vm);
+	if (!ret)
 		ret = vm_open(vm);
 	return ret;
 }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <linux/virtio_blk.h>
 
 #include "blk.h"
@@ -36,6 +37,8 @@ struct vblk_req {
 	struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
 	struct iovec iov[SEG_MAX + 2];
 };
+
+#define REQS_LEN	(QUEUE_SIZE * sizeof(struct vblk_req))
 
 struct vblk_queue {
 	struct virtio_blk *dev;
@@ -417,7 +420,8 @@ static void vblk_destroy(struct virtio *v)
 
 	for (i = 0; dev->queues && i < v->nr_queues; i++) {
 		loop_undefer(&dev->queues[i].flush_task);
-		free(dev->queues[i].reqs);
+		if (dev->queues[i].reqs)
+			munmap(dev->queues[i].reqs, REQS_LEN);
 		free(dev->queues[i].free);
 	}
 	free(dev->queues);
@@ -485,6 +489,14 @@ static void describe(struct virtio_blk *dev, u16 nr_queues)
 	virtio_config_set(v, 0, &config, sizeof(config));
 }
 
+static struct vblk_req *map_reqs(void)
+{
+	void *reqs = mmap(NULL, REQS_LEN, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return reqs == MAP_FAILED ? NULL : reqs;
+}
+
 static int make_queues(struct virtio_blk *dev)
 {
 	u32 i, j;
@@ -499,7 +511,7 @@ static int make_queues(struct virtio_blk *dev)
 		q->index = i;
 		q->flush_task.run = flush_queue;
 		q->free = calloc(QUEUE_SIZE, sizeof(q->free[0]));
-		q->reqs = calloc(QUEUE_SIZE, sizeof(q->reqs[0]));
+		q->reqs = map_reqs();
 		if (!q->free || !q->reqs)
 			return -ENOMEM;
 		q->nr_free = QUEUE_SIZE;

@@ -376,6 +376,8 @@ int vm_create(struct vm *vm)
 	if (!ret)
 		ret = create_devices(vm);
 	if (!ret)
+		ret = disks_create(vm);
+	if (!ret)
 		ret = create_rng(vm);
 	return ret;
 }
@@ -429,6 +431,7 @@ int vm_run(struct vm *vm)
 			   vm->opt->console_path);
 	if (ret)
 		goto signals;
+	disks_attach(vm);
 	vm_virtio_open(vm);
 	for (i = 0; i < vm->nr_vcpus && !ret; i++)
 		ret = vcpu_start(&vm->vcpus[i]);
@@ -449,6 +452,7 @@ int vm_run(struct vm *vm)
 		vcpu_join(&vm->vcpus[i]);
 	}
 	vm_virtio_close(vm);
+	disks_detach(vm);
 	console_close(vm->console);
 signals:
 	signals_fini();
@@ -464,6 +468,7 @@ void vm_destroy(struct vm *vm)
 	free(vm->vcpus);
 	vm->vcpus = NULL;
 	devices_destroy(&vm->devices);
+	disks_close(vm);
 	if (vm->console)
 		console_destroy(vm->console);
 	vm->console = NULL;

@@ -410,6 +410,7 @@ struct vm {
 	struct devices devices;		/* [c] */
 	struct irq_routes *routes;	/* [c] NULL: the kernel's own */
 	struct pci_bus *pci;		/* [c] NULL: nothing is on it */
+	struct disks *disks;		/* [c] NULL without */
 	struct virtio *virtios;		/* [c] all, by their next */
 	struct boot boot;		/* [c] */
 	u64 rsdp;			/* [c] */
@@ -445,6 +446,14 @@ u32 vm_resume(struct vm *vm, u32 owners);
 bool vm_paused(const struct vm *vm);
 void vm_when_paused(struct vm *vm, struct pause_wait *wait);
 void vm_add_notifier(struct vm *vm, struct run_notifier *n);
+
+/* disks.c: the disks of a machine; blk.h has one of them. */
+struct disks;
+int disks_open(struct vm *vm);
+int disks_create(struct vm *vm);
+void disks_attach(struct vm *vm);
+void disks_detach(struct vm *vm);
+void disks_close(struct vm *vm);
 
 /* vcpu.c: the run loop of one vCPU. */
 int vcpu_create(struct vm *vm, struct vcpu *vcpu, u32 id);
