@@ -493,7 +493,8 @@ size_t http_answer_head(char buf[HTTP_ANSWER_MAX], const struct http_answer *a)
 			 a->len);
 	len = snprintf(buf, HTTP_ANSWER_MAX, "HTTP/1.1 %d %s\r\n%s%s%s%s\r\n",
 		       a->status, http_reason(a->status), type, length,
-		       a->close ? "Connection: close\r\n" : "",
+		       a->close ? "Connection: close\r\n" :
+		       a->keep ? "Connection: keep-alive\r\n" : "",
 		       a->extra ? a->extra : "");
 	/* Only a caller's own text could be too long. */
 	return len < HTTP_ANSWER_MAX ? (size_t)len : HTTP_ANSWER_MAX - 1;

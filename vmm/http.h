@@ -76,7 +76,8 @@ struct http_answer {
 	const char *type;	/* media type; NULL: no body */
 	size_t len;		/* of the body */
 	bool stream;		/* no length: the end of the connection ends it */
-	bool close;
+	bool close;		/* the connection ends after it */
+	bool keep;		/* it does not, which HTTP/1.0 has to be told */
 	const char *extra;	/* further fields, each ending in \r\n; or NULL */
 };
 
