@@ -55,9 +55,9 @@ struct control_source {
 	void (*metrics)(void *arg, struct metric_set *set);
 	/*
 	 * A byte stream for one client; may be NULL.  0: @fd is the source's
-	 * from now on, and @data came in over it already.
+	 * from now on.  @fd -1 asks whether it could be.
 	 */
-	int (*attach)(void *arg, int fd, const void *data, size_t len);
+	int (*attach)(void *arg, int fd);
 	const struct control_command *commands;		/* ends by a NULL name */
 	struct control_source *next;
 };
@@ -95,6 +95,11 @@ void control_event(const char *type, const char *fmt, ...);
 /* Who passes events on; NULL while nobody listens. */
 extern void (*control_event_sink)(const char *type, json_t *event);
 
+/* control.c: the socket; @option is who wants it, for error messages. */
+int control_open(const char *option, const char *path);
+void control_close(void);
+void control_destroy(void);
+
 /*
  * metrics.c: numbers, as Prometheus reads them and as JSON.  Names have no
  * prefix and end in the unit, counters in _total: "read_bytes_total" of a disk
@@ -111,6 +116,12 @@ void metric_gauge_f(struct metric_set *set, const char *name,
 		    const char *help, double value);
 /* A further label of what follows, such as queue="0"; key NULL: none. */
 void metric_label(struct metric_set *set, const char *key, const char *value);
+
+/* kvm_stats.c: the kernel's own numbers of a VM or vCPU. */
+struct kvm_stats;
+struct kvm_stats *kvm_stats_open(int kvm_fd, const char *help);
+void kvm_stats_close(struct kvm_stats *ks);
+void kvm_stats_add(struct kvm_stats *ks, int kvm_fd, struct metric_set *set);
 
 /* All sources' numbers; malloc()ed text, or a new object; NULL: no memory. */
 char *metrics_text(const char *vm, size_t *len);

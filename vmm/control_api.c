@@ -187,7 +187,12 @@ static void get_attach(struct control_conn *conn,
 			   CONSOLE_PROTOCOL, "Upgrade: " CONSOLE_PROTOCOL "\r\n");
 		return;
 	}
-	ret = src->attach ? src->attach(src->arg, -1, NULL, 0) : -EOPNOTSUPP;
+	if (conn->in_len) {
+		conn_error(conn, 400, 0, "wait for the upgrade before sending more",
+			   NULL);
+		return;
+	}
+	ret = src->attach ? src->attach(src->arg, -1) : -EOPNOTSUPP;
 	if (!ret)
 		conn_upgrade(conn, src);
 	else if (ret == -EBUSY)

@@ -18,6 +18,8 @@
 
 void (*conn_answered)(struct control_conn *conn);
 
+static unsigned int listeners;
+
 static void call_done(struct control_call *call, json_t *result, int err,
 		      const char *why);
 
@@ -30,6 +32,9 @@ void conn_init(struct control_conn *conn)
 
 void conn_free(struct control_conn *conn)
 {
+	if (conn->events)
+		listeners--;
+	conn->events = EVENTS_NONE;
 	http_free(&conn->req);
 	free(conn->out);
 	conn->out = NULL;
@@ -251,6 +256,12 @@ void conn_listen(struct control_conn *conn, enum conn_events kind,
 {
 	struct http_answer answer = { .status = 200, .stream = true };
 
+	if (listeners == LISTENERS_MAX) {
+		conn_error(conn, 503, -EBUSY, "too many clients listen already",
+			   NULL);
+		return;
+	}
+	listeners++;
 	answer.type = kind == EVENTS_SSE ? "text/event-stream" :
 		      "application/x-ndjson";
 	conn_answer(conn, &answer, NULL);

@@ -15,6 +15,8 @@
 /* ... and a listener that lets more events wait than this is dropped. */
 #define CONN_EVENTS_MAX	(256 * KIB)
 
+#define LISTENERS_MAX	8	/* clients that listen to events */
+
 #define CONSOLE_PROTOCOL	"pvhv-console"
 
 enum conn_events { EVENTS_NONE, EVENTS_LINES, EVENTS_SSE };

@@ -35,7 +35,7 @@ static const char *console_name(const struct options *opt)
 	static const char * const names[] = {
 		[CONSOLE_STDIO] = "stdio", [CONSOLE_PTY] = "pty",
 		[CONSOLE_FILE] = "file ", [CONSOLE_SOCKET] = "socket ",
-		[CONSOLE_NONE] = "none",
+		[CONSOLE_CONTROL] = "control", [CONSOLE_NONE] = "none",
 	};
 
 	return names[opt->console];
@@ -58,6 +58,8 @@ static void print_plan(const struct options *opt, enum boot_mode mode)
 		disk_options_print(&opt->disks[i]);
 	printf("console:  %s%s\n", console_name(opt),
 	       opt->console_path ? opt->console_path : "");
+	if (opt->control)
+		printf("control:  %s\n", opt->control);
 	if (opt->exit_port)
 		printf("exit:     port 0x%x\n", PORT_EXIT);
 }
@@ -87,6 +89,8 @@ static int check(struct vm *vm, const struct image *kernel,
 				 mode);
 	if (!ret)
 		ret = console_host_check(opt->console, opt->console_path);
+	if (!ret)
+		ret = control_vm_check(opt);
 	if (!ret)
 		ret = disks_open(vm);
 	if (!ret)

@@ -16,8 +16,8 @@
 #define DEFAULT_MEMORY	(512 * MIB)
 
 enum {
-	OPT_CONSOLE = 256, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN, OPT_EXIT_PORT,
-	OPT_RNG, OPT_HELP, OPT_VERSION
+	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
+	OPT_EXIT_PORT, OPT_RNG, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -30,6 +30,7 @@ static const struct option longs[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "rng", optional_argument, NULL, OPT_RNG },
+	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
@@ -53,11 +54,16 @@ void options_help(void)
 	      "  -d, --disk PATH        raw image, block device or NBD URI (several times: several)\n"
 	      "      --disk path=PATH,readonly=on|off,direct=on|off|auto,queues=N,\n"
 	      "             iops=N,bps=RATE,serial=TEXT\n"
-	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, none\n"
+	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, control\n"
+	      "                         (clients of the control socket), none\n"
 	      "      --rng[=bps=RATE]   entropy of the host for the guest (virtio-rng)\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
-	      "      --name NAME        name of the machine, in the process list as pvhv:NAME\n"
+	      "      --control PATH     socket that pvhvctl and curl control the machine by\n"
+	      "                         (HTTP; none: no socket)\n"
+	      "      --name NAME        name of the machine, in the process list as pvhv:NAME;\n"
+	      "                         pvhvctl finds it by this name: the control socket is\n"
+	      "                         /run/pvhv/NAME.sock, or in $XDG_RUNTIME_DIR/pvhv\n"
 	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
 	      "      --dry-run          check all of it, print the plan, start nothing\n"
 	      "      --help, --version\n"
@@ -215,7 +221,8 @@ static int parse_console(struct options *opt, const char *text)
 		enum console_kind kind;
 	} kinds[] = {
 		{ "stdio", CONSOLE_STDIO }, { "pty", CONSOLE_PTY },
-		{ "none", CONSOLE_NONE }, { "file=", CONSOLE_FILE },
+		{ "none", CONSOLE_NONE }, { "control", CONSOLE_CONTROL },
+		{ "file=", CONSOLE_FILE },
 		{ "socket=", CONSOLE_SOCKET },
 	};
 	unsigned int i;
@@ -231,7 +238,7 @@ static int parse_console(struct options *opt, const char *text)
 		opt->console_path = path ? text + len : NULL;
 		return 0;
 	}
-	return fail(-EINVAL, "--console: '%s' is unknown: use stdio, pty, file=PATH, socket=PATH or none",
+	return fail(-EINVAL, "--console: '%s' is unknown: use stdio, pty, file=PATH, socket=PATH, control or none",
 		    text);
 }
 
@@ -309,6 +316,11 @@ static int parse_one(struct options *opt, int c)
 		return parse_console(opt, optarg);
 	case OPT_RNG:
 		return parse_rng(opt, optarg);
+	case OPT_CONTROL:
+		if (!*optarg)
+			return fail(-EINVAL, "--control: no path: give one, or none");
+		opt->control = optarg;
+		return 0;
 	case OPT_NAME:
 		opt->name = optarg;
 		return 0;
@@ -328,6 +340,30 @@ static int parse_one(struct options *opt, int c)
 		opt->version = true;
 		return 0;
 	}
+}
+
+/* A machine with a name is found by it. */
+static int settle_control(struct options *opt)
+{
+	int ret;
+
+	opt->control_option = "--control";
+	if (opt->control && !strcmp(opt->control, "none")) {
+		opt->control = NULL;
+	} else if (opt->name && !opt->control) {
+		opt->control_option = "--name";
+		ret = rundir_socket(opt->control_default,
+				    sizeof(opt->control_default), opt->name);
+		if (ret == -EINVAL || ret == -ENAMETOOLONG)
+			return fail(ret, "--name: '%s' cannot name a control socket: choose another, or give --control PATH or --control none",
+				    opt->name);
+		/* Users without a run directory have no such socket. */
+		if (!ret)
+			opt->control = opt->control_default;
+	}
+	if (opt->console == CONSOLE_CONTROL && !opt->control)
+		return fail(-EINVAL, "--console: 'control' needs a control socket: give --control PATH");
+	return 0;
 }
 
 int options_parse(struct options *opt, int argc, char **argv)
@@ -356,5 +392,5 @@ int options_parse(struct options *opt, int argc, char **argv)
 			    argv[optind]);
 	if (!opt->kernel)
 		return fail(-EINVAL, "no kernel: name one with --kernel FILE");
-	return 0;
+	return settle_control(opt);
 }

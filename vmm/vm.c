@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "virtio.h"
 
 static const struct {
@@ -248,6 +249,7 @@ static void check_stop(struct vm *vm)
 		return;
 	if (!vm->kicked) {
 		vm->kicked = true;
+		control_vm_stopping(vm);
 		for (i = 0; i < vm->nr_vcpus; i++)
 			vcpu_kick(&vm->vcpus[i]);
 		pause_release(vm);
@@ -288,10 +290,7 @@ static void got_signal(void *arg, int number)
 		tty_continue();
 		break;
 	default:
-		/* The output that nobody takes must not hold up the end. */
-		console_abandon(vm->console);
-		vm_stop(vm, STATUS_SIGNAL + number);
-		check_stop(vm);
+		vm_quit(vm, STATUS_SIGNAL + number);
 		break;
 	}
 }
@@ -415,6 +414,14 @@ void vm_stop(struct vm *vm, int status)
 		loop_wake();
 }
 
+/* The same at once: output that nobody takes does not hold up the end. */
+void vm_quit(struct vm *vm, int status)
+{
+	console_abandon(vm->console);
+	vm_stop(vm, status);
+	check_stop(vm);
+}
+
 /* Returns the exit status, or -errno if the machine could not be started. */
 int vm_run(struct vm *vm)
 {
@@ -433,6 +440,7 @@ int vm_run(struct vm *vm)
 		goto signals;
 	disks_attach(vm);
 	vm_virtio_open(vm);
+	ret = control_vm_start(vm);
 	for (i = 0; i < vm->nr_vcpus && !ret; i++)
 		ret = vcpu_start(&vm->vcpus[i]);
 	if (ret)
@@ -451,6 +459,7 @@ int vm_run(struct vm *vm)
 		pause_release(vm);
 		vcpu_join(&vm->vcpus[i]);
 	}
+	control_close();
 	vm_virtio_close(vm);
 	disks_detach(vm);
 	console_close(vm->console);
@@ -469,6 +478,7 @@ void vm_destroy(struct vm *vm)
 	vm->vcpus = NULL;
 	devices_destroy(&vm->devices);
 	disks_close(vm);
+	control_vm_end();
 	if (vm->console)
 		console_destroy(vm->console);
 	vm->console = NULL;

@@ -187,6 +187,14 @@ int image_open(struct image *img, const char *what, const char *path);
 void image_close(struct image *img);
 int image_read(const struct image *img, u64 off, void *buf, u64 len);
 
+/* rundir.c: where the control sockets of named machines are. */
+#define RUNDIR_MAX		108	/* as long as a socket's path may be */
+int rundir_path(char *buf, size_t len);
+int rundir_make(void);
+bool rundir_name_ok(const char *name);
+int rundir_socket(char *buf, size_t len, const char *name);
+bool rundir_name_of(char *buf, size_t len, const char *file);
+
 /* options.c: the command line. */
 #define NETS_MAX		8
 #define NET_FORWARDS_MAX	8
@@ -224,7 +232,8 @@ struct disk_options {
 };
 
 enum console_kind {
-	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET, CONSOLE_NONE
+	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET,
+	CONSOLE_CONTROL, CONSOLE_NONE
 };
 
 struct options {
@@ -234,6 +243,9 @@ struct options {
 	const char *name;
 	const char *dev;
 	const char *console_path;
+	const char *control;		/* path of the socket, or NULL */
+	const char *control_option;	/* the one that asks for it */
+	char control_default[RUNDIR_MAX];
 	enum console_kind console;
 	enum mem_pages pages;
 	u64 memory;
@@ -432,6 +444,7 @@ int vm_add_vcpus(struct vm *vm);
 void vm_destroy(struct vm *vm);
 int vm_run(struct vm *vm);
 void vm_stop(struct vm *vm, int status);
+void vm_quit(struct vm *vm, int status);
 bool vm_stopping(const struct vm *vm);
 
 /* pause.c: holding the vCPUs; the vm_ functions are the main thread's. */
@@ -454,6 +467,12 @@ int disks_create(struct vm *vm);
 void disks_attach(struct vm *vm);
 void disks_detach(struct vm *vm);
 void disks_close(struct vm *vm);
+
+/* control_vm.c: the machine as clients of the control socket see it. */
+int control_vm_check(const struct options *opt);
+int control_vm_start(struct vm *vm);
+void control_vm_stopping(struct vm *vm);
+void control_vm_end(void);
 
 /* vcpu.c: the run loop of one vCPU. */
 int vcpu_create(struct vm *vm, struct vcpu *vcpu, u32 id);
@@ -647,6 +666,21 @@ void console_room(struct console *con);
 void console_service(struct console *con);
 bool console_drained(struct console *con);
 void console_abandon(struct console *con);
+void console_register(struct console *con, const char *name);
+
+/* usock.c: Unix sockets that are listened on. */
+struct usock {
+	int fd;			/* accepts, or -1 */
+	int dir_fd;
+	const char *name;	/* in that directory */
+	bool bound;		/* the file is ours to remove */
+};
+
+void usock_init(struct usock *sock);
+int usock_check(const char *option, const char *path);
+int usock_listen(struct usock *sock, const char *option, const char *path,
+		 int backlog);
+void usock_close(struct usock *sock);
 
 /* console_host.c: what the console's bytes come from and go to. */
 struct console_host {
@@ -654,9 +688,9 @@ struct console_host {
 	const char *path;
 	int in;			/* [m] -1 while there is none */
 	int out;		/* [m] -1 while there is none */
-	int listen;		/* [m] a socket that accepts clients, or -1 */
+	struct usock sock;	/* [m] accepts clients */
+	char pty[64];		/* [m] the pseudo-terminal's name */
 	bool escape;		/* [m] a terminal: the escape key works */
-	bool bound;		/* [m] the socket's file is ours to unlink */
 };
 
 int console_host_check(enum console_kind kind, const char *path);
