@@ -449,9 +449,10 @@ static void test_power(void)
 {
 	const struct power_host host = { on_stop, on_irq, NULL };
 	struct device *pw = power_create(&host);
-	struct iobus bus = { 0 };
+	struct iobus bus;
 	u8 v;
 
+	iobus_init(&bus);
 	ASSERT_EQ(power_attach(pw, &bus, false), 0);
 	ASSERT_EQ(stopped_by(&bus, 0x600, "\x34", 1), STATUS_POWEROFF);
 	ASSERT_EQ(stopped_by(&bus, 0x600, "\x14", 1), -1);	/* not enabled */
@@ -473,7 +474,8 @@ static void test_power(void)
 	ASSERT(!irq);
 	iobus_read(&bus, 0x602, &v, 1);
 	ASSERT_EQ(v, 0);
-	memset(&bus, 0, sizeof(bus));
+	iobus_fini(&bus);
+	iobus_init(&bus);
 	ASSERT_EQ(power_attach(pw, &bus, true), 0);
 	ASSERT_EQ(stopped_by(&bus, 0xf4, "\x07", 1), 7);
 	power_device_ops()->destroy(pw);
@@ -512,9 +514,11 @@ static u32 read_bus(struct iobus *bus, u64 addr, u32 len)
 
 static void test_iobus(void)
 {
-	struct iobus bus = { 0 };
+	struct iobus_region old;
+	struct iobus bus;
 	int i;
 
+	iobus_init(&bus);
 	ASSERT_EQ(claim(&bus, 0x200, 0x10, 2), 0);
 	ASSERT_EQ(claim(&bus, 0x100, 0x10, 1), 0);
 	ASSERT_EQ(claim(&bus, 0x300, 1, 3), 0);
@@ -535,9 +539,17 @@ static void test_iobus(void)
 	ASSERT_EQ(read_bus(&bus, 0x300, 2), 0xffff);
 	ASSERT_EQ(read_bus(&bus, 0x301, 1), 0xff);
 	ASSERT_EQ(read_bus(&bus, UINT64_MAX, 1), 0xff);
+	ASSERT(!iobus_remove(&bus, 0x111, NULL));	/* nothing begins there */
+	ASSERT(iobus_remove(&bus, 0x110, &old));
+	ASSERT(old.base == 0x110 && old.len == 0xf0);
+	ASSERT_EQ(read_bus(&bus, 0x110, 1), 0xff);
+	ASSERT_EQ(read_bus(&bus, 0x20f, 1), 2);
+	ASSERT_EQ(claim(&bus, 0x1f0, 0x10, 6), 0);
+	ASSERT_EQ(read_bus(&bus, 0x1ff, 1), 6);
 	for (i = 4; i < IOBUS_MAX; i++)
 		ASSERT_EQ(claim(&bus, 0x1000 + 16 * i, 16, 9), 0);
 	ASSERT_EQ(claim(&bus, 0x4000, 1, 9), -ENOSPC);
+	iobus_fini(&bus);
 }
 
 /* --- round trips --------------------------------------------------------------------------------------------- */
@@ -733,6 +745,8 @@ static void check_madt(const u8 *t, u32 cpus)
 	ASSERT_EQ(ioapics, 1);
 }
 
+static const struct acpi_machine four_cpus = { 4, 0x00000016 };
+
 static void test_acpi_tables(void)
 {
 	static const u32 counts[] = { 1, 2, 4, 64, 254, 255, 256, 300, MAX_CPUS };
@@ -740,11 +754,13 @@ static void test_acpi_tables(void)
 	unsigned int i;
 	size_t used;
 
-	for (i = 0; i < ARRAY_SIZE(counts); i++) {
-		const u8 *xsdt, *fadt;
+	for (i = 0; i < 2 * ARRAY_SIZE(counts); i++) {
+		u32 cpus = counts[i / 2], slots = i % 2 ? 0xfffffffe : 0;
+		const struct acpi_machine machine = { cpus, slots };
+		const u8 *xsdt, *fadt, *mcfg;
 
 		memset(buf, 0xaa, sizeof(buf));
-		ASSERT_EQ(acpi_build(buf, sizeof(buf), TABLES_GPA, counts[i], &used), 0);
+		ASSERT_EQ(acpi_build(buf, sizeof(buf), TABLES_GPA, &machine, &used), 0);
 		ASSERT_LE(used, sizeof(buf));
 		ASSERT(!memcmp(buf, "RSD PTR ", 8));
 		ASSERT(sums_to_zero(buf, 20));
@@ -754,7 +770,13 @@ static void test_acpi_tables(void)
 		table(buf, used, le(fadt + 140, 8), "DSDT");
 		ASSERT_EQ(le(fadt + 40, 4), le(fadt + 140, 8));
 		ASSERT_EQ(le(fadt + 4, 4), 276);
-		check_madt(table(buf, used, le(xsdt + 44, 8), "APIC"), counts[i]);
+		check_madt(table(buf, used, le(xsdt + 44, 8), "APIC"), cpus);
+		ASSERT_EQ(le(xsdt + 4, 4), slots ? 60 : 52);
+		if (!slots)
+			continue;
+		mcfg = table(buf, used, le(xsdt + 52, 8), "MCFG");
+		ASSERT_EQ(le(mcfg + 44, 8), PCI_ECAM_BASE);
+		ASSERT_EQ(le(mcfg + 52, 4), 0);		/* segment 0, bus 0 to 0 */
 	}
 }
 
@@ -764,12 +786,12 @@ static void test_acpi_too_small(void)
 	size_t cap, used, need;
 
 	ASSERT(buf);
-	ASSERT_EQ(acpi_build(buf, ACPI_TABLES_MAX, TABLES_GPA, 4, &need), 0);
+	ASSERT_EQ(acpi_build(buf, ACPI_TABLES_MAX, TABLES_GPA, &four_cpus, &need), 0);
 	free(buf);
 	for (cap = 0; cap < need; cap++) {
 		buf = malloc(cap + 1);		/* exact, for the address sanitizer */
 		ASSERT(buf);
-		ASSERT_EQ(acpi_build(buf, cap, TABLES_GPA, 4, &used), -ENOSPC);
+		ASSERT_EQ(acpi_build(buf, cap, TABLES_GPA, &four_cpus, &used), -ENOSPC);
 		free(buf);
 	}
 }
@@ -785,10 +807,10 @@ static void write_file(const char *path, const void *data, size_t len)
 /* The disassembler of ACPICA reads all of it, and its compiler takes the DSDT back without a complaint. */
 static void test_acpi_iasl(void)
 {
-	static const char * const names[] = { "dsdt", "facp", "apic", "xsdt" };
+	static const char * const names[] = { "dsdt", "facp", "apic", "xsdt", "mcfg" };
 	static u8 buf[ACPI_TABLES_MAX];
 	char dir[] = "/tmp/vmm_unit.XXXXXX", cmd[400];
-	const u8 *xsdt, *fadt, *t[4];
+	const u8 *xsdt, *fadt, *t[5];
 	size_t used;
 	int i, bad = 0;
 
@@ -796,12 +818,13 @@ static void test_acpi_iasl(void)
 		SKIP("no iasl (package acpica-tools)");
 	ASSERT(mkdtemp(dir));
 	ASSERT_OK(chdir(dir));
-	ASSERT_EQ(acpi_build(buf, sizeof(buf), TABLES_GPA, 4, &used), 0);
+	ASSERT_EQ(acpi_build(buf, sizeof(buf), TABLES_GPA, &four_cpus, &used), 0);
 	t[3] = xsdt = table(buf, used, le(buf + 24, 8), "XSDT");
 	t[1] = fadt = table(buf, used, le(xsdt + 36, 8), "FACP");
 	t[0] = table(buf, used, le(fadt + 140, 8), "DSDT");
 	t[2] = table(buf, used, le(xsdt + 44, 8), "APIC");
-	for (i = 0; i < 4; i++) {
+	t[4] = table(buf, used, le(xsdt + 52, 8), "MCFG");
+	for (i = 0; i < 5; i++) {
 		snprintf(cmd, sizeof(cmd), "%s.dat", names[i]);
 		write_file(cmd, t[i], le(t[i] + 4, 4));
 		snprintf(cmd, sizeof(cmd), "iasl -d %s.dat >%s.log 2>&1 && ! grep -iE 'error|invalid|warning|unknown' %s.log",
@@ -947,7 +970,7 @@ static void test_bzimage_boot_params(void)
 	ASSERT_EQ(bp->hdr.ramdisk_image, 64 * MIB - 8192);
 	ASSERT(!memcmp(mem_at(&mem, bp->hdr.ramdisk_image, 5000), data, 5000));
 	ASSERT(!strcmp(mem_at(&mem, bp->hdr.cmd_line_ptr, 14), "console=ttyS0"));
-	ASSERT_EQ(bp->e820_entries, 4);
+	ASSERT_EQ(bp->e820_entries, 5);
 	ASSERT_EQ(bp->e820_table[3].addr, 0x100000);
 	ASSERT_EQ(bp->e820_table[3].addr + bp->e820_table[3].size, 64 * MIB);
 	mem_fini(&mem);
@@ -1018,7 +1041,7 @@ static void test_elf_good(void)
 	ASSERT_EQ(le(mem_at(&mem, le(si + 16, 8), 8), 8), 64 * MIB - 4096);
 	ASSERT(!strcmp(mem_at(&mem, le(si + 24, 8), 6), "quiet"));
 	ASSERT_EQ(le(si + 32, 8), 0xe0000);
-	ASSERT_EQ(le(si + 48, 4), 4);
+	ASSERT_EQ(le(si + 48, 4), 5);
 	mem_fini(&mem);
 }
 
@@ -1088,10 +1111,11 @@ static void test_memory_map(void)
 {
 	struct boot_range map[6];
 
-	ASSERT_EQ(boot_memory_map(128 * MIB, 0, map), 4);
-	ASSERT_EQ(boot_memory_map(LOW_RAM_MAX, GIB, map), 5);
-	ASSERT_EQ(map[4].base, HIGH_RAM_BASE);
-	ASSERT_EQ(map[4].len, GIB);
+	ASSERT_EQ(boot_memory_map(128 * MIB, 0, map), 5);
+	ASSERT_EQ(map[4].base, PCI_ECAM_BASE);
+	ASSERT_EQ(boot_memory_map(LOW_RAM_MAX, GIB, map), 6);
+	ASSERT_EQ(map[5].base, HIGH_RAM_BASE);
+	ASSERT_EQ(map[5].len, GIB);
 	ASSERT_EQ(map[3].base + map[3].len, LOW_RAM_MAX);
 }
 

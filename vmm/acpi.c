@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ACPI tables of the virtual machine: RSDP, XSDT, FADT, MADT, DSDT.
+ * The ACPI tables of the virtual machine: RSDP, XSDT, FADT, MADT, DSDT, and
+ * MCFG where there is a PCI bus.
  *
  * The machine is hardware-reduced (ACPI 6.4, 4.1): no PM timer, no fixed
  * events, no SCI, which lets a stock kernel skip the PIC, the PIT and their
@@ -10,11 +11,12 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm.h"
+#include "pci.h"
 
 #define HEADER_LEN	36
 #define RSDP_LEN	36
 #define FADT_LEN	276
+#define MCFG_LEN	60
 #define SPACE_IO	1
 
 #define FADT_WBINVD		(1u << 0)
@@ -149,7 +151,52 @@ static void power_button_device(struct aml *a)
 	aml_end(a, dev);
 }
 
-static u8 *build_dsdt(struct builder *b)
+/* Slot to GSI; a level that is low when active, by PCI's own rule. */
+static void pci_routing(struct aml *a, u32 slots)
+{
+	struct aml_block table, entry;
+	u32 slot;
+
+	aml_name(a, "_PRT");
+	table = aml_package(a, __builtin_popcount(slots));
+	for (slot = 0; slot < 32; slot++) {
+		if (!(slots & 1U << slot))
+			continue;
+		entry = aml_package(a, 4);
+		aml_integer(a, slot << 16 | 0xffff);
+		aml_integer(a, 0);		/* INTA */
+		aml_integer(a, 0);
+		aml_integer(a, PCI_GSI_BASE + slot % PCI_LINES);
+		aml_end(a, entry);
+	}
+	aml_end(a, table);
+}
+
+static void pci_bridge(struct aml *a, u32 slots)
+{
+	struct aml_block dev = aml_device(a, "PCI0"), res;
+
+	aml_name_eisaid(a, "_HID", "PNP0A03");
+	aml_name_integer(a, "_UID", 0);
+	res = aml_resources(a, "_CRS");
+	aml_res_window(a, AML_BUS, 0, 0);
+	aml_res_io(a, PORT_PCI, 8);
+	aml_res_window(a, AML_IO, PCI_PORT_BASE, PCI_PORT_END - 1);
+	aml_res_window(a, AML_MEMORY, PCI_MEM_BASE, PCI_MEM_END - 1);
+	aml_resources_end(a, res);
+	pci_routing(a, slots);
+	aml_end(a, dev);
+
+	/* Without this owner Linux does not trust the MCFG. */
+	dev = aml_device(a, "ECAM");
+	aml_name_eisaid(a, "_HID", "PNP0C02");
+	res = aml_resources(a, "_CRS");
+	aml_res_memory(a, PCI_ECAM_BASE, PCI_ECAM_SIZE);
+	aml_resources_end(a, res);
+	aml_end(a, dev);
+}
+
+static u8 *build_dsdt(struct builder *b, u32 pci_slots)
 {
 	u8 *t = table_begin(b, HEADER_LEN);
 	struct aml_block scope, s5;
@@ -163,6 +210,8 @@ static u8 *build_dsdt(struct builder *b)
 	serial_port(&a);
 	real_time_clock(&a);
 	power_button_device(&a);
+	if (pci_slots)
+		pci_bridge(&a, pci_slots);
 	aml_end(&a, scope);
 	aml_name(&a, "\\_S5");
 	s5 = aml_package(&a, 4);
@@ -252,24 +301,43 @@ static u8 *build_madt(struct builder *b, u32 cpus)
 	return t;
 }
 
+static u8 *build_mcfg(struct builder *b)
+{
+	u8 *t = table_begin(b, MCFG_LEN);
+
+	if (!t)
+		return NULL;
+	put(t + 44, PCI_ECAM_BASE, 8);	/* segment 0, bus 0 only */
+	table_header(t, "MCFG", MCFG_LEN, 1);
+	return t;
+}
+
 /* The RSDP comes first, at @gpa itself. */
-int acpi_build(void *buf, size_t cap, u64 gpa, u32 cpus, size_t *used)
+int acpi_build(void *buf, size_t cap, u64 gpa, const struct acpi_machine *m,
+	       size_t *used)
 {
 	struct builder b = { .buf = buf, .cap = cap, .gpa = gpa };
-	u8 *rsdp, *dsdt, *fadt, *madt, *xsdt;
+	u32 nr = m->pci_slots ? 3 : 2, len = HEADER_LEN + 8 * nr;
+	u8 *rsdp, *dsdt, *xsdt, *table[3] = { NULL };
+	u32 i;
 
 	rsdp = table_begin(&b, RSDP_LEN);
-	dsdt = build_dsdt(&b);
+	dsdt = build_dsdt(&b, m->pci_slots);
 	if (!rsdp || !dsdt)
 		return -ENOSPC;
-	fadt = build_fadt(&b, table_gpa(&b, dsdt));
-	madt = build_madt(&b, cpus);
-	xsdt = table_begin(&b, HEADER_LEN + 16);
-	if (!fadt || !madt || !xsdt)
+	table[0] = build_fadt(&b, table_gpa(&b, dsdt));
+	table[1] = build_madt(&b, m->cpus);
+	if (m->pci_slots)
+		table[2] = build_mcfg(&b);
+	xsdt = table_begin(&b, len);
+	if (!xsdt)
 		return -ENOSPC;
-	put(xsdt + 36, table_gpa(&b, fadt), 8);
-	put(xsdt + 44, table_gpa(&b, madt), 8);
-	table_header(xsdt, "XSDT", HEADER_LEN + 16, 1);
+	for (i = 0; i < nr; i++) {
+		if (!table[i])
+			return -ENOSPC;
+		put(xsdt + HEADER_LEN + 8 * i, table_gpa(&b, table[i]), 8);
+	}
+	table_header(xsdt, "XSDT", len, 1);
 
 	memcpy(rsdp, "RSD PTR ", 8);
 	memcpy(rsdp + 9, "PVHV  ", 6);

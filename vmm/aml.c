@@ -296,3 +296,34 @@ void aml_res_irq(struct aml *a, u32 gsi, bool level)
 	aml_byte(a, 1);
 	emit_le(a, gsi, 4);
 }
+
+/* A window that the device hands on to what is behind it. */
+void aml_res_window(struct aml *a, enum aml_space space, u32 first, u32 last)
+{
+	static const u8 type_flags[] = {
+		[AML_MEMORY] = 0x01,	/* read and write, not cached */
+		[AML_IO] = 0x03,	/* the whole range */
+		[AML_BUS] = 0x00,
+	};
+	unsigned int width = space == AML_MEMORY ? 4 : 2;
+
+	aml_byte(a, width == 4 ? 0x87 : 0x88);
+	emit_le(a, 3 + 5 * width, 2);
+	aml_byte(a, space);
+	aml_byte(a, 0x0c);	/* producer; both ends are fixed */
+	aml_byte(a, type_flags[space]);
+	emit_le(a, 0, width);	/* granularity */
+	emit_le(a, first, width);
+	emit_le(a, last, width);
+	emit_le(a, 0, width);	/* translation */
+	emit_le(a, last - first + 1, width);
+}
+
+void aml_res_memory(struct aml *a, u32 base, u32 len)
+{
+	aml_byte(a, 0x86);	/* large item: fixed 32-bit memory */
+	emit_le(a, 9, 2);
+	aml_byte(a, 1);		/* read and write */
+	emit_le(a, base, 4);
+	emit_le(a, len, 4);
+}

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm.h"
+#include "pci.h"
 
 #define E820_RAM		1
 #define E820_RESERVED		2
@@ -32,6 +32,8 @@ unsigned int boot_memory_map(u64 low, u64 high, struct boot_range out[6])
 	if (low > BOOT_HIGH_GPA)
 		out[nr++] = (struct boot_range){ BOOT_HIGH_GPA,
 						 low - BOOT_HIGH_GPA, E820_RAM };
+	out[nr++] = (struct boot_range){ PCI_ECAM_BASE, PCI_ECAM_SIZE,
+					 E820_RESERVED };
 	if (high)
 		out[nr++] = (struct boot_range){ HIGH_RAM_BASE, high, E820_RAM };
 	return nr;
@@ -151,6 +153,10 @@ static int load_reset_vector(const struct mem *mem)
 
 static int load_acpi(struct vm *vm)
 {
+	const struct acpi_machine machine = {
+		.cpus = vm->opt->cpus,
+		.pci_slots = vm->pci ? pci_slots(vm->pci) : 0,
+	};
 	size_t used;
 	void *buf;
 	int ret;
@@ -158,7 +164,7 @@ static int load_acpi(struct vm *vm)
 	buf = malloc(ACPI_TABLES_MAX);
 	if (!buf)
 		return fail(-ENOMEM, "out of memory");
-	ret = acpi_build(buf, ACPI_TABLES_MAX, ACPI_GPA, vm->opt->cpus, &used);
+	ret = acpi_build(buf, ACPI_TABLES_MAX, ACPI_GPA, &machine, &used);
 	if (!ret)
 		ret = mem_write(&vm->mem, ACPI_GPA, buf, used);
 	free(buf);

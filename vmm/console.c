@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm.h"
+#include "control.h"
 
 #define RING_SIZE	(16 * 1024)
 #define RING_MASK	(RING_SIZE - 1)
@@ -38,6 +38,8 @@ struct console {
 	bool hangup;			/* [m] the client has gone */
 	bool break_due;			/* [m] */
 	atomic_bool waiting;		/* [a] input waits for the guest */
+	bool registered;		/* [m] */
+	struct control_source source;	/* [m] */
 	struct escape escape;		/* [m] */
 	u32 in_pos, in_len;		/* [m] */
 	struct loop_op read_op;		/* [m] */
@@ -63,14 +65,20 @@ static void set_lossy(struct console *con, bool lossy)
 /* In a vCPU's thread. */
 void console_put(struct console *con, u8 byte)
 {
+	bool waits = false;
 	u32 used;
 
 	pthread_mutex_lock(&con->lock);
 	while (con->head - con->tail == RING_SIZE && !con->lossy &&
 	       !con->abandoned) {
+		if (!waits)
+			con->guest.waits(con->guest.arg, true);
+		waits = true;
 		loop_wake();
 		pthread_cond_wait(&con->room, &con->lock);
 	}
+	if (waits)
+		con->guest.waits(con->guest.arg, false);
 	if (con->abandoned) {
 		pthread_mutex_unlock(&con->lock);
 		return;
@@ -116,6 +124,57 @@ void console_abandon(struct console *con)
 
 /* Connections. */
 
+static void connected(struct console *con, int fd)
+{
+	con->host.in = fd;
+	con->host.out = fd;
+	con->escape.armed = false;
+	set_lossy(con, false);
+	start_read(con);
+	start_write(con);
+}
+
+/* A client that came in by the control socket. */
+static int attach(void *arg, int fd)
+{
+	struct console *con = arg;
+
+	if (con->host.kind != CONSOLE_CONTROL)
+		return -EOPNOTSUPP;
+	if (con->host.in >= 0 || con->closing)
+		return -EBUSY;
+	if (fd >= 0)
+		connected(con, fd);
+	return 0;
+}
+
+static json_t *status(void *arg)
+{
+	static const char * const kinds[] = {
+		[CONSOLE_STDIO] = "stdio", [CONSOLE_PTY] = "pty",
+		[CONSOLE_FILE] = "file", [CONSOLE_SOCKET] = "socket",
+		[CONSOLE_CONTROL] = "control", [CONSOLE_NONE] = "none",
+	};
+	struct console *con = arg;
+
+	return json_pack("{s:s, s:s*, s:b}", "kind", kinds[con->host.kind],
+			 "path", con->host.kind == CONSOLE_PTY ? con->host.pty :
+				 con->host.path,
+			 "connected", con->host.out >= 0 && !con->hangup);
+}
+
+/* After console_open(). */
+void console_register(struct console *con, const char *name)
+{
+	con->source.kind = "console";
+	con->source.name = name;
+	con->source.arg = con;
+	con->source.status = status;
+	con->source.attach = attach;
+	control_add(&con->source);
+	con->registered = true;
+}
+
 static void accepted(struct loop_op *op, int res)
 {
 	struct console *con = container_of(op, struct console, accept_op);
@@ -126,15 +185,10 @@ static void accepted(struct loop_op *op, int res)
 		return;
 	}
 	if (res < 0) {
-		loop_accept(op, con->host.listen);
+		loop_accept(op, con->host.sock.fd);
 		return;
 	}
-	con->host.in = res;
-	con->host.out = res;
-	con->escape.armed = false;
-	set_lossy(con, false);
-	start_read(con);
-	start_write(con);
+	connected(con, res);
 }
 
 static void look_at_pty(struct loop_op *op, int res)
@@ -154,6 +208,12 @@ static void look_at_pty(struct loop_op *op, int res)
 	start_write(con);
 }
 
+static bool has_clients(const struct console *con)
+{
+	return con->host.kind == CONSOLE_SOCKET ||
+	       con->host.kind == CONSOLE_CONTROL;
+}
+
 /* Waits for the next client once no operation uses the old one. */
 static void disconnected(struct console *con)
 {
@@ -166,12 +226,13 @@ static void disconnected(struct console *con)
 	}
 	if (con->closing)
 		return;
-	if (con->host.kind == CONSOLE_SOCKET) {
+	if (has_clients(con)) {
 		close(con->host.out);
 		con->host.in = -1;
 		con->host.out = -1;
 		con->hangup = false;
-		loop_accept(&con->accept_op, con->host.listen);
+		if (con->host.kind == CONSOLE_SOCKET)
+			loop_accept(&con->accept_op, con->host.sock.fd);
 	} else if (con->host.kind == CONSOLE_PTY) {
 		loop_timer(&con->timer_op, PTY_POLL_MS);
 	}
@@ -179,8 +240,7 @@ static void disconnected(struct console *con)
 
 static bool can_reconnect(const struct console *con)
 {
-	return con->host.kind == CONSOLE_SOCKET ||
-	       con->host.kind == CONSOLE_PTY;
+	return has_clients(con) || con->host.kind == CONSOLE_PTY;
 }
 
 /* Output. */
@@ -409,7 +469,10 @@ int console_open(struct console *con, enum console_kind kind, const char *path)
 	switch (kind) {
 	case CONSOLE_SOCKET:
 		con->lossy = true;
-		return loop_accept(&con->accept_op, con->host.listen);
+		return loop_accept(&con->accept_op, con->host.sock.fd);
+	case CONSOLE_CONTROL:
+		con->lossy = true;
+		return 0;
 	case CONSOLE_PTY:
 		con->lossy = true;
 		con->hangup = true;
@@ -427,11 +490,13 @@ int console_open(struct console *con, enum console_kind kind, const char *path)
 void console_close(struct console *con)
 {
 	con->closing = true;
+	if (con->registered)
+		control_remove(&con->source);
 	loop_cancel(&con->read_op);
 	loop_cancel(&con->write_op);
 	loop_cancel(&con->accept_op);
 	loop_cancel(&con->timer_op);
-	if (con->host.kind == CONSOLE_SOCKET && con->host.out >= 0) {
+	if (has_clients(con) && con->host.out >= 0) {
 		close(con->host.out);
 		con->host.out = -1;
 	}

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What the console's bytes come from and go to: the terminal or pipes that
- * pvhv-run was started with, a pseudo-terminal, a file, a Unix socket.
+ * pvhv-run was started with, a pseudo-terminal, a file, a Unix socket, or
+ * clients that the control socket hands over.
  * Opened last of all, so that a start that fails leaves no file behind.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -38,22 +38,15 @@ int console_host_check(enum console_kind kind, const char *path)
 {
 	struct stat st;
 
-	if (kind == CONSOLE_SOCKET &&
-	    strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-		return fail(-ENAMETOOLONG, "--console: '%s': longer than a socket's name may be: shorten it",
-			    path);
-	if (kind == CONSOLE_SOCKET && !lstat(path, &st) && !S_ISSOCK(st.st_mode))
-		return fail(-EEXIST, "--console: '%s': there and no socket: name another path",
-			    path);
+	if (kind == CONSOLE_SOCKET)
+		return usock_check("--console", path);
 	if (kind == CONSOLE_FILE && !stat(path, &st)) {
 		if (S_ISDIR(st.st_mode) || access(path, W_OK))
 			return fail(-EACCES, "--console: '%s': cannot be written: name another file",
 				    path);
 		return 0;
 	}
-	if (kind == CONSOLE_FILE || kind == CONSOLE_SOCKET)
-		return check_directory(path);
-	return 0;
+	return kind == CONSOLE_FILE ? check_directory(path) : 0;
 }
 
 static int open_stdio(struct console_host *host)
@@ -92,6 +85,7 @@ static int open_pty(struct console_host *host)
 	/* Opened and closed once, the master can tell whether anyone is there. */
 	close(slave);
 	host->in = host->out;
+	snprintf(host->pty, sizeof(host->pty), "%s", name);
 	note("console is %s", name);
 	return 0;
 fail:
@@ -110,53 +104,6 @@ static int open_file(struct console_host *host)
 	return 0;
 }
 
-/* A socket that nobody listens on any more may be taken over. */
-static int remove_stale(const struct sockaddr_un *addr)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int ret = -EADDRINUSE;
-
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) &&
-	    errno == ECONNREFUSED)
-		ret = unlink(addr->sun_path) ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-static int open_socket(struct console_host *host)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	mode_t mask;
-	int ret;
-
-	strncpy(addr.sun_path, host->path, sizeof(addr.sun_path) - 1);
-	host->listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (host->listen < 0)
-		goto fail;
-	/* A console is a root shell to whoever connects: only the owner may. */
-	mask = umask(0177);
-	ret = bind(host->listen, (struct sockaddr *)&addr, sizeof(addr));
-	if (ret && errno == EADDRINUSE) {
-		ret = remove_stale(&addr);
-		if (!ret)
-			ret = bind(host->listen, (struct sockaddr *)&addr,
-				   sizeof(addr));
-		else
-			errno = -ret;
-	}
-	umask(mask);
-	if (ret)
-		goto fail;
-	host->bound = true;
-	if (!listen(host->listen, 1))
-		return 0;
-fail:
-	return fail(-errno, "--console: '%s': %s: name another path",
-		    host->path, strerror(errno));
-}
-
 int console_host_open(struct console_host *host, enum console_kind kind,
 		      const char *path)
 {
@@ -167,7 +114,7 @@ int console_host_open(struct console_host *host, enum console_kind kind,
 	host->path = path;
 	host->in = -1;
 	host->out = -1;
-	host->listen = -1;
+	usock_init(&host->sock);
 	switch (kind) {
 	case CONSOLE_STDIO:
 		ret = open_stdio(host);
@@ -179,8 +126,9 @@ int console_host_open(struct console_host *host, enum console_kind kind,
 		ret = open_file(host);
 		break;
 	case CONSOLE_SOCKET:
-		ret = open_socket(host);
+		ret = usock_listen(&host->sock, "--console", path, 1);
 		break;
+	case CONSOLE_CONTROL:
 	case CONSOLE_NONE:
 		break;
 	}
@@ -194,14 +142,9 @@ void console_host_close(struct console_host *host)
 	tty_restore();
 	if (host->out > STDERR_FILENO)
 		close(host->out);
-	if (host->listen >= 0)
-		close(host->listen);
-	if (host->bound)
-		unlink(host->path);
+	usock_close(&host->sock);
 	host->in = -1;
 	host->out = -1;
-	host->listen = -1;
-	host->bound = false;
 }
 
 /* A pseudo-terminal that nobody has open: its other side is hung up. */

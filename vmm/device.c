@@ -14,13 +14,21 @@ void devices_init(struct devices *devs)
 	devs->tail = &devs->head;
 }
 
-void devices_add(struct devices *devs, struct device *dev,
-		 const struct device_ops *ops)
+/* @name, unique in the machine, lives as long as the device. */
+void devices_add_named(struct devices *devs, struct device *dev,
+		       const struct device_ops *ops, const char *name)
 {
 	dev->ops = ops;
+	dev->name = name;
 	dev->next = NULL;
 	*devs->tail = dev;
 	devs->tail = &dev->next;
+}
+
+void devices_add(struct devices *devs, struct device *dev,
+		 const struct device_ops *ops)
+{
+	devices_add_named(devs, dev, ops, ops->name);
 }
 
 int devices_save(struct devices *devs, struct state *st)
@@ -28,7 +36,7 @@ int devices_save(struct devices *devs, struct state *st)
 	struct device *dev;
 
 	for (dev = devs->head; dev; dev = dev->next) {
-		state_begin(st, dev->ops->name, dev->ops->version);
+		state_begin(st, dev->name, dev->ops->version);
 		dev->ops->save(dev, st);
 		state_end(st);
 	}
@@ -42,19 +50,19 @@ int devices_load(struct devices *devs, const void *data, size_t len)
 	int ret;
 
 	for (dev = devs->head; dev; dev = dev->next) {
-		ret = state_find(data, len, dev->ops->name, &sec);
+		ret = state_find(data, len, dev->name, &sec);
 		if (ret)
 			return fail(ret, "state: no usable section '%s': the state is of another VM or damaged",
-				    dev->ops->name);
+				    dev->name);
 		if (sec.version > dev->ops->version)
 			return fail(-EPROTONOSUPPORT,
 				    "state: section '%s' has version %u, known is up to %u: use a newer pvhv-run",
-				    dev->ops->name, sec.version,
+				    dev->name, sec.version,
 				    dev->ops->version);
 		ret = dev->ops->load(dev, &sec);
 		if (ret)
 			return fail(ret, "state: section '%s' is damaged: save it again",
-				    dev->ops->name);
+				    dev->name);
 	}
 	return 0;
 }

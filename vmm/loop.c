@@ -3,10 +3,18 @@
  * The event loop: one io_uring, run by the main thread.
  *  1. Operations are submitted with a struct loop_op that the caller owns and
  *     that calls back once, with the result; an operation's buffer belongs to
- *     the kernel until then.
- *  2. Other threads reach the loop by loop_wake(), or by loop_wake_soon(),
+ *     the kernel until then.  loop_watch() calls back for every signal of an
+ *     eventfd until it is cancelled.
+ *  2. A turn of the loop is one system call: it submits what the turn before
+ *     has gathered and waits.  loop_defer() has a task run at the end of a
+ *     turn, when all its completions are handled: what serves a batch (one
+ *     look at a ring, one interrupt) is done there, once.
+ *  3. Other threads reach the loop by loop_wake(), or by loop_wake_soon(),
  *     which lets a few milliseconds of their work gather first.
- *  3. loop_fini() leaves no operation in flight.
+ *  4. loop_fini() leaves no operation in flight.
+ *
+ * Memory is not registered with the ring: registered buffers are pinned, and
+ * guest memory must stay what it is on a host, pageable and returnable.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -19,7 +27,10 @@
 
 #include "vmm.h"
 
-#define RING_ENTRIES	32
+#define RING_ENTRIES	128
+#define CQ_ENTRIES	1024
+#define FILES		64	/* registered at most */
+#define IO_MAX		0x7ffff000U	/* what one read or write may move */
 #define SOON_NS		2000000
 
 static struct {
@@ -27,13 +38,20 @@ static struct {
 	bool ready;
 	bool quit;
 	bool closing;
+	bool files;		/* the ring has a table of files */
+	u64 file_used;		/* which of its slots are taken */
 	unsigned int in_flight;
+	struct loop_task *tasks;
+	struct loop_task **tasks_tail;
+	unsigned int nr_tasks;
 	int wake_fd;
 	int soon_fd;
 	struct loop_op wake_op;
 	struct loop_op soon_op;
 	void (*woken)(void *arg);
 	void *arg;
+	/* Beside the ring's entries: the kernel copies them at the submission. */
+	struct __kernel_timespec times[RING_ENTRIES];
 } loop = { .wake_fd = -1, .soon_fd = -1 };
 
 static struct io_uring_sqe *get_sqe(void)
@@ -51,8 +69,116 @@ static int start(struct loop_op *op, struct io_uring_sqe *sqe)
 {
 	io_uring_sqe_set_data(sqe, op);
 	op->busy = true;
+	op->watched = -1;
 	loop.in_flight++;
 	return 0;
+}
+
+/* A registered file saves the kernel looking it up for each operation. */
+void loop_file_add(struct loop_file *file, int fd)
+{
+	unsigned int slot;
+
+	file->fd = fd;
+	file->slot = -1;
+	for (slot = 0; slot < FILES && loop.file_used & 1ULL << slot; slot++)
+		;
+	if (!loop.files || slot == FILES ||
+	    io_uring_register_files_update(&loop.ring, slot, &fd, 1) != 1)
+		return;
+	loop.file_used |= 1ULL << slot;
+	file->slot = slot;
+}
+
+void loop_file_drop(struct loop_file *file)
+{
+	int none = -1;
+
+	if (file->slot >= 0 && loop.ready) {
+		io_uring_register_files_update(&loop.ring, file->slot, &none, 1);
+		loop.file_used &= ~(1ULL << file->slot);
+	}
+	file->slot = -1;
+}
+
+static struct io_uring_sqe *get_file_sqe(const struct loop_file *file, int *fd)
+{
+	struct io_uring_sqe *sqe = get_sqe();
+
+	*fd = file->slot >= 0 ? file->slot : file->fd;
+	return sqe;
+}
+
+static int start_file(struct loop_op *op, struct io_uring_sqe *sqe,
+		      const struct loop_file *file)
+{
+	if (file->slot >= 0)
+		sqe->flags |= IOSQE_FIXED_FILE;
+	return start(op, sqe);
+}
+
+/* Pieces are looked at during the submission only, what they name until done. */
+int loop_preadv(struct loop_op *op, const struct loop_file *file,
+		const struct iovec *iov, unsigned int nr, u64 pos)
+{
+	struct io_uring_sqe *sqe;
+	int fd;
+
+	sqe = get_file_sqe(file, &fd);
+	if (!sqe)
+		return -EAGAIN;
+	if (nr == 1)
+		io_uring_prep_read(sqe, fd, iov->iov_base,
+				   iov->iov_len < IO_MAX ? iov->iov_len : IO_MAX,
+				   pos);
+	else
+		io_uring_prep_readv(sqe, fd, iov, nr, pos);
+	return start_file(op, sqe, file);
+}
+
+int loop_pwritev(struct loop_op *op, const struct loop_file *file,
+		 const struct iovec *iov, unsigned int nr, u64 pos, int rw_flags)
+{
+	struct io_uring_sqe *sqe;
+	int fd;
+
+	sqe = get_file_sqe(file, &fd);
+	if (!sqe)
+		return -EAGAIN;
+	if (nr == 1)
+		io_uring_prep_write(sqe, fd, iov->iov_base,
+				    iov->iov_len < IO_MAX ? iov->iov_len : IO_MAX,
+				    pos);
+	else
+		io_uring_prep_writev(sqe, fd, iov, nr, pos);
+	sqe->rw_flags = rw_flags;
+	return start_file(op, sqe, file);
+}
+
+int loop_fdatasync(struct loop_op *op, const struct loop_file *file)
+{
+	struct io_uring_sqe *sqe;
+	int fd;
+
+	sqe = get_file_sqe(file, &fd);
+	if (!sqe)
+		return -EAGAIN;
+	io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+	return start_file(op, sqe, file);
+}
+
+int loop_fallocate(struct loop_op *op, const struct loop_file *file, int mode,
+		   u64 pos, u64 len)
+{
+	struct io_uring_sqe *sqe;
+	int fd;
+
+	sqe = get_file_sqe(file, &fd);
+	if (!sqe)
+		return -EAGAIN;
+	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, fd, (void *)(uintptr_t)len,
+			 mode, pos);
+	return start_file(op, sqe, file);
 }
 
 int loop_read(struct loop_op *op, int fd, void *buf, size_t len)
@@ -95,24 +221,34 @@ int loop_poll(struct loop_op *op, int fd, u32 events)
 	return start(op, sqe);
 }
 
-int loop_timer(struct loop_op *op, unsigned int ms)
+/*
+ * An eventfd that others only add to: it is never read, each signal wakes the
+ * poll, and so no signal costs a system call here.
+ */
+int loop_watch(struct loop_op *op, int fd)
 {
-	/* The kernel copies it when the entry is submitted, below. */
-	struct __kernel_timespec ts = {
-		.tv_sec = ms / 1000,
-		.tv_nsec = (ms % 1000) * 1000000LL,
-	};
 	struct io_uring_sqe *sqe = get_sqe();
-	int ret;
 
 	if (!sqe)
 		return -EAGAIN;
-	io_uring_prep_timeout(sqe, &ts, 0, 0);
+	io_uring_prep_poll_multishot(sqe, fd, POLLIN);
 	start(op, sqe);
-	do {
-		ret = io_uring_submit(&loop.ring);
-	} while (ret == -EINTR);
-	return ret < 0 ? ret : 0;
+	op->watched = fd;
+	return 0;
+}
+
+int loop_timer(struct loop_op *op, unsigned int ms)
+{
+	struct io_uring_sqe *sqe = get_sqe();
+	struct __kernel_timespec *ts;
+
+	if (!sqe)
+		return -EAGAIN;
+	ts = &loop.times[sqe - loop.ring.sq.sqes];
+	ts->tv_sec = ms / 1000;
+	ts->tv_nsec = (ms % 1000) * 1000000LL;
+	io_uring_prep_timeout(sqe, ts, 0, 0);
+	return start(op, sqe);
 }
 
 void loop_cancel(struct loop_op *op)
@@ -121,6 +257,7 @@ void loop_cancel(struct loop_op *op)
 
 	if (!op->busy)
 		return;
+	op->watched = -1;
 	sqe = get_sqe();
 	if (!sqe)
 		return;
@@ -149,17 +286,72 @@ void loop_wake_soon(void)
 	timerfd_settime(loop.soon_fd, 0, &its, NULL);
 }
 
-/* Polled and then read: a read in the ring would go through a kernel thread. */
+void loop_defer(struct loop_task *task)
+{
+	if (task->queued)
+		return;
+	task->queued = true;
+	task->next = NULL;
+	*loop.tasks_tail = task;
+	loop.tasks_tail = &task->next;
+	loop.nr_tasks++;
+}
+
+/* The owner goes away: it must not run any more. */
+void loop_undefer(struct loop_task *task)
+{
+	struct loop_task **at = &loop.tasks;
+
+	if (!task->queued)
+		return;
+	while (*at != task)
+		at = &(*at)->next;
+	*at = task->next;
+	if (!*at)
+		loop.tasks_tail = at;
+	loop.nr_tasks--;
+	task->queued = false;
+}
+
 static void wake_done(struct loop_op *op, int res)
 {
-	int fd = op == &loop.wake_op ? loop.wake_fd : loop.soon_fd;
+	(void)op;
+	if (!loop.closing && res >= 0)
+		loop.woken(loop.arg);
+}
+
+/* A timer has to be read, or it stays readable. */
+static void soon_done(struct loop_op *op, int res)
+{
 	u64 count;
 
 	if (loop.closing || res < 0)
 		return;
-	if (read(fd, &count, sizeof(count)) == sizeof(count))
+	if (read(loop.soon_fd, &count, sizeof(count)) == sizeof(count))
 		loop.woken(loop.arg);
-	loop_poll(op, fd, POLLIN);
+	loop_poll(op, loop.soon_fd, POLLIN);
+}
+
+static int create_ring(void)
+{
+	/* Newest first; 6.1 has all, older kernels run without. */
+	static const unsigned int flags[] = {
+		IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER |
+			IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE,
+		IORING_SETUP_CQSIZE,
+	};
+	int ret = -EINVAL;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(flags) && ret == -EINVAL; i++) {
+		struct io_uring_params p = {
+			.flags = flags[i], .cq_entries = CQ_ENTRIES,
+		};
+
+		ret = io_uring_queue_init_params(RING_ENTRIES, &loop.ring, &p);
+	}
+	return ret;
 }
 
 int loop_init(void (*woken)(void *arg), void *arg)
@@ -170,15 +362,16 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	loop.arg = arg;
 	loop.quit = false;
 	loop.closing = false;
-	ret = io_uring_queue_init(RING_ENTRIES, &loop.ring,
-				  IORING_SETUP_COOP_TASKRUN |
-				  IORING_SETUP_SINGLE_ISSUER);
-	if (ret == -EINVAL)	/* older than 6.0 */
-		ret = io_uring_queue_init(RING_ENTRIES, &loop.ring, 0);
+	loop.tasks = NULL;
+	loop.tasks_tail = &loop.tasks;
+	loop.nr_tasks = 0;
+	ret = create_ring();
 	if (ret)
 		return fail(ret, "io_uring: %s: allow it in /proc/sys/kernel/io_uring_disabled and in the sandbox",
 			    strerror(-ret));
 	loop.ready = true;
+	loop.file_used = 0;
+	loop.files = !io_uring_register_files_sparse(&loop.ring, FILES);
 
 	loop.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	loop.soon_fd = timerfd_create(CLOCK_MONOTONIC,
@@ -190,33 +383,63 @@ int loop_init(void (*woken)(void *arg), void *arg)
 		return ret;
 	}
 	loop.wake_op.done = wake_done;
-	loop.soon_op.done = wake_done;
-	loop_poll(&loop.wake_op, loop.wake_fd, POLLIN);
+	loop.soon_op.done = soon_done;
+	loop_watch(&loop.wake_op, loop.wake_fd);
 	loop_poll(&loop.soon_op, loop.soon_fd, POLLIN);
 	return 0;
 }
 
-static int wait_events(void)
+static void complete(struct io_uring_cqe *cqe)
+{
+	struct loop_op *op = io_uring_cqe_get_data(cqe);
+	int res = cqe->res;
+
+	if (!op)
+		return;
+	if (!(cqe->flags & IORING_CQE_F_MORE)) {
+		int watched = op->watched;
+
+		op->busy = false;
+		loop.in_flight--;
+		/* The kernel ends a watch when completions overflow. */
+		if (watched >= 0 && res >= 0 && !loop.closing)
+			loop_watch(op, watched);
+	}
+	op->done(op, res);
+}
+
+/* Those that are deferred meanwhile run in the next turn. */
+static void run_tasks(void)
+{
+	unsigned int nr = loop.nr_tasks;
+	struct loop_task *task;
+
+	for (; nr && loop.tasks; nr--) {
+		task = loop.tasks;
+		loop_undefer(task);
+		task->run(task);
+	}
+}
+
+static int turn(void)
 {
 	struct io_uring_cqe *cqe;
 	unsigned int head, seen = 0;
-	int ret = io_uring_submit_and_wait(&loop.ring, 1);
+	int ret;
 
+	if (loop.tasks)
+		ret = io_uring_submit_and_get_events(&loop.ring);
+	else
+		ret = io_uring_submit_and_wait(&loop.ring, 1);
 	if (ret < 0 && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
 		return fail(ret, "io_uring: %s", strerror(-ret));
 
 	io_uring_for_each_cqe(&loop.ring, head, cqe) {
-		struct loop_op *op = io_uring_cqe_get_data(cqe);
-		int res = cqe->res;
-
 		seen++;
-		if (!op)
-			continue;
-		op->busy = false;
-		loop.in_flight--;
-		op->done(op, res);
+		complete(cqe);
 	}
 	io_uring_cq_advance(&loop.ring, seen);
+	run_tasks();
 	return 0;
 }
 
@@ -225,7 +448,8 @@ int loop_run(void)
 	int ret = 0;
 
 	while (!ret && !loop.quit)
-		ret = wait_events();
+		ret = turn();
+	loop.quit = false;
 	return ret;
 }
 
@@ -245,7 +469,7 @@ void loop_fini(void)
 	loop_cancel(&loop.wake_op);
 	loop_cancel(&loop.soon_op);
 	while (!ret && loop.in_flight)
-		ret = wait_events();
+		ret = turn();
 	io_uring_queue_exit(&loop.ring);
 	if (loop.wake_fd >= 0)
 		close(loop.wake_fd);

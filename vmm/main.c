@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "blk.h"
 #include "vmm.h"
 
 /* A descriptor that we open must not become somebody's standard output. */
@@ -34,7 +35,7 @@ static const char *console_name(const struct options *opt)
 	static const char * const names[] = {
 		[CONSOLE_STDIO] = "stdio", [CONSOLE_PTY] = "pty",
 		[CONSOLE_FILE] = "file ", [CONSOLE_SOCKET] = "socket ",
-		[CONSOLE_NONE] = "none",
+		[CONSOLE_CONTROL] = "control", [CONSOLE_NONE] = "none",
 	};
 
 	return names[opt->console];
@@ -42,6 +43,8 @@ static const char *console_name(const struct options *opt)
 
 static void print_plan(const struct options *opt, enum boot_mode mode)
 {
+	u32 i;
+
 	if (opt->name)
 		printf("name:     %s\n", opt->name);
 	printf("device:   %s\n", opt->dev);
@@ -51,8 +54,12 @@ static void print_plan(const struct options *opt, enum boot_mode mode)
 	printf("append:   %s\n", opt->append);
 	printf("cpus:     %u\n", opt->cpus);
 	printf("memory:   %llu MiB\n", (unsigned long long)(opt->memory / MIB));
+	for (i = 0; i < opt->nr_disks; i++)
+		disk_options_print(&opt->disks[i]);
 	printf("console:  %s%s\n", console_name(opt),
 	       opt->console_path ? opt->console_path : "");
+	if (opt->control)
+		printf("control:  %s\n", opt->control);
 	if (opt->exit_port)
 		printf("exit:     port 0x%x\n", PORT_EXIT);
 }
@@ -82,6 +89,10 @@ static int check(struct vm *vm, const struct image *kernel,
 				 mode);
 	if (!ret)
 		ret = console_host_check(opt->console, opt->console_path);
+	if (!ret)
+		ret = control_vm_check(opt);
+	if (!ret)
+		ret = disks_open(vm);
 	if (!ret)
 		ret = vm_open(vm);
 	return ret;

@@ -9,15 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm.h"
+#include "blk.h"
 
 #define DEFAULT_DEV	"/dev/pvhv"
 #define DEFAULT_APPEND	"console=ttyS0"
 #define DEFAULT_MEMORY	(512 * MIB)
 
 enum {
-	OPT_CONSOLE = 256, OPT_NAME, OPT_DEV, OPT_DRY_RUN, OPT_EXIT_PORT,
-	OPT_HELP, OPT_VERSION
+	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
+	OPT_EXIT_PORT, OPT_RNG, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -27,7 +27,10 @@ static const struct option longs[] = {
 	{ "params", required_argument, NULL, 'p' },
 	{ "memory", required_argument, NULL, 'm' },
 	{ "cpus", required_argument, NULL, 'c' },
+	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "rng", optional_argument, NULL, OPT_RNG },
+	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
@@ -48,10 +51,19 @@ void options_help(void)
 	      "  -c, --cpus N           number of CPUs (default: 1)\n"
 	      "  -m, --memory SIZE      memory, in MiB or with K, M, G (default: 512M)\n"
 	      "      --memory size=SIZE,hugepages=thp|off|2M|1G\n"
-	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, none\n"
+	      "  -d, --disk PATH        raw image, block device or NBD URI (several times: several)\n"
+	      "      --disk path=PATH,readonly=on|off,direct=on|off|auto,queues=N,\n"
+	      "             iops=N,bps=RATE,serial=TEXT\n"
+	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, control\n"
+	      "                         (clients of the control socket), none\n"
+	      "      --rng[=bps=RATE]   entropy of the host for the guest (virtio-rng)\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
-	      "      --name NAME        name of the machine, in the process list as pvhv:NAME\n"
+	      "      --control PATH     socket that pvhvctl and curl control the machine by\n"
+	      "                         (HTTP; none: no socket)\n"
+	      "      --name NAME        name of the machine, in the process list as pvhv:NAME;\n"
+	      "                         pvhvctl finds it by this name: the control socket is\n"
+	      "                         /run/pvhv/NAME.sock, or in $XDG_RUNTIME_DIR/pvhv\n"
 	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
 	      "      --dry-run          check all of it, print the plan, start nothing\n"
 	      "      --help, --version\n"
@@ -69,6 +81,24 @@ void options_help(void)
 	      "128+N  ended by signal N\n", stdout);
 }
 
+/* Cuts the next "key=value" off a list; @value is NULL where there is no '='. */
+bool options_next(char **list, char **key, char **value)
+{
+	char *comma;
+
+	if (!*list)
+		return false;
+	*key = *list;
+	comma = strchr(*list, ',');
+	if (comma)
+		*comma++ = 0;
+	*list = comma;
+	*value = strchr(*key, '=');
+	if (*value)
+		*(*value)++ = 0;
+	return true;
+}
+
 static int parse_number(const char *text, u64 *value, const char **end)
 {
 	char *stop;
@@ -82,12 +112,12 @@ static int parse_number(const char *text, u64 *value, const char **end)
 	return -errno;
 }
 
-/* "512", "512M", "512MiB", "1G"; MiB without a unit. */
-int options_size(const char *text, u64 *bytes)
+/* "512", "512M", "512MiB", "1G"; @unit is what a bare number counts. */
+static int parse_bytes(const char *text, u64 unit, u64 *bytes)
 {
 	static const char units[] = "KMGT";
-	u64 value, unit = MIB;
 	const char *end, *u;
+	u64 value;
 
 	if (parse_number(text, &value, &end))
 		return -EINVAL;
@@ -105,6 +135,32 @@ int options_size(const char *text, u64 *bytes)
 	if (value > UINT64_MAX / unit)
 		return -ERANGE;
 	*bytes = value * unit;
+	return 0;
+}
+
+int options_size(const char *text, u64 *bytes)
+{
+	return parse_bytes(text, MIB, bytes);
+}
+
+/* Bytes in a second: a bare number counts bytes; 0 would be no limit but a stop. */
+int options_rate(const char *text, u64 *bytes)
+{
+	int ret = parse_bytes(text, 1, bytes);
+
+	return !ret && !*bytes ? -ERANGE : ret;
+}
+
+/* A whole number from @least to @most, nothing around it. */
+int options_number(const char *text, u64 least, u64 most, u64 *number)
+{
+	const char *end;
+	u64 value;
+
+	if (parse_number(text, &value, &end) || *end || value < least ||
+	    value > most)
+		return -EINVAL;
+	*number = value;
 	return 0;
 }
 
@@ -134,31 +190,26 @@ static int parse_pages(const char *text, enum mem_pages *pages)
 		    text);
 }
 
-/* "SIZE" or "size=SIZE,hugepages=KIND"; commas become ends of strings. */
+/* "SIZE" or "size=SIZE,hugepages=KIND". */
 static int parse_memory(struct options *opt, char *text)
 {
-	char *next, *value;
+	char *key, *value;
 	int ret = 0;
 
 	if (!strchr(text, '='))
 		return options_size(text, &opt->memory) ? bad_size(text) : 0;
-	for (; text && !ret; text = next) {
-		next = strchr(text, ',');
-		if (next)
-			*next++ = 0;
-		value = strchr(text, '=');
+	while (!ret && options_next(&text, &key, &value)) {
 		if (!value)
-			return fail(-EINVAL, "--memory: '%s' is no key=value: use size= and hugepages=",
-				    text);
-		*value++ = 0;
-		if (!strcmp(text, "size"))
+			ret = fail(-EINVAL, "--memory: '%s' is no key=value: use size= and hugepages=",
+				   key);
+		else if (!strcmp(key, "size"))
 			ret = options_size(value, &opt->memory) ?
 			      bad_size(value) : 0;
-		else if (!strcmp(text, "hugepages"))
+		else if (!strcmp(key, "hugepages"))
 			ret = parse_pages(value, &opt->pages);
 		else
-			return fail(-EINVAL, "--memory: unknown key '%s': use size= and hugepages=",
-				    text);
+			ret = fail(-EINVAL, "--memory: unknown key '%s': use size= and hugepages=",
+				   key);
 	}
 	return ret;
 }
@@ -170,7 +221,8 @@ static int parse_console(struct options *opt, const char *text)
 		enum console_kind kind;
 	} kinds[] = {
 		{ "stdio", CONSOLE_STDIO }, { "pty", CONSOLE_PTY },
-		{ "none", CONSOLE_NONE }, { "file=", CONSOLE_FILE },
+		{ "none", CONSOLE_NONE }, { "control", CONSOLE_CONTROL },
+		{ "file=", CONSOLE_FILE },
 		{ "socket=", CONSOLE_SOCKET },
 	};
 	unsigned int i;
@@ -186,17 +238,32 @@ static int parse_console(struct options *opt, const char *text)
 		opt->console_path = path ? text + len : NULL;
 		return 0;
 	}
-	return fail(-EINVAL, "--console: '%s' is unknown: use stdio, pty, file=PATH, socket=PATH or none",
+	return fail(-EINVAL, "--console: '%s' is unknown: use stdio, pty, file=PATH, socket=PATH, control or none",
 		    text);
+}
+
+/* "bps=RATE", or nothing. */
+static int parse_rng(struct options *opt, char *text)
+{
+	char *key, *value;
+
+	opt->rng = true;
+	while (text && options_next(&text, &key, &value)) {
+		if (!value || strcmp(key, "bps"))
+			return fail(-EINVAL, "--rng: unknown '%s': use bps=RATE",
+				    key);
+		if (options_rate(value, &opt->rng_bps))
+			return fail(-EINVAL, "--rng: bps=%s is not a rate: give bytes in a second, like 64K",
+				    value);
+	}
+	return 0;
 }
 
 static int parse_cpus(struct options *opt, const char *text)
 {
-	const char *end;
 	u64 value;
 
-	if (parse_number(text, &value, &end) || *end || !value ||
-	    value > MAX_CPUS)
+	if (options_number(text, 1, MAX_CPUS, &value))
 		return fail(-EINVAL, "--cpus: '%s' is not a number from 1 to %d: give one",
 			    text, MAX_CPUS);
 	opt->cpus = value;
@@ -211,6 +278,18 @@ static int unknown(int argc, char **argv, int at)
 			    optopt);
 	return fail(-EINVAL, "unknown option or missing argument '%s': see pvhv-run --help",
 		    at < argc ? argv[at] : "");
+}
+
+static int parse_disk(struct options *opt, int c, char *text)
+{
+	struct disk_options *disk;
+
+	if (opt->nr_disks == DISKS_MAX)
+		return fail(-E2BIG, "--disk: more than %d disks: leave some out",
+			    DISKS_MAX);
+	disk = &opt->disks[opt->nr_disks++];
+	return c == 'd' ? disk_options_path(disk, text) :
+			  disk_options_parse(disk, text);
 }
 
 static int parse_one(struct options *opt, int c)
@@ -230,8 +309,18 @@ static int parse_one(struct options *opt, int c)
 		return parse_memory(opt, optarg);
 	case 'c':
 		return parse_cpus(opt, optarg);
+	case 'd':
+	case OPT_DISK:
+		return parse_disk(opt, c, optarg);
 	case OPT_CONSOLE:
 		return parse_console(opt, optarg);
+	case OPT_RNG:
+		return parse_rng(opt, optarg);
+	case OPT_CONTROL:
+		if (!*optarg)
+			return fail(-EINVAL, "--control: no path: give one, or none");
+		opt->control = optarg;
+		return 0;
 	case OPT_NAME:
 		opt->name = optarg;
 		return 0;
@@ -253,6 +342,30 @@ static int parse_one(struct options *opt, int c)
 	}
 }
 
+/* A machine with a name is found by it. */
+static int settle_control(struct options *opt)
+{
+	int ret;
+
+	opt->control_option = "--control";
+	if (opt->control && !strcmp(opt->control, "none")) {
+		opt->control = NULL;
+	} else if (opt->name && !opt->control) {
+		opt->control_option = "--name";
+		ret = rundir_socket(opt->control_default,
+				    sizeof(opt->control_default), opt->name);
+		if (ret == -EINVAL || ret == -ENAMETOOLONG)
+			return fail(ret, "--name: '%s' cannot name a control socket: choose another, or give --control PATH or --control none",
+				    opt->name);
+		/* Users without a run directory have no such socket. */
+		if (!ret)
+			opt->control = opt->control_default;
+	}
+	if (opt->console == CONSOLE_CONTROL && !opt->control)
+		return fail(-EINVAL, "--console: 'control' needs a control socket: give --control PATH");
+	return 0;
+}
+
 int options_parse(struct options *opt, int argc, char **argv)
 {
 	int c, at, ret = 0;
@@ -267,7 +380,7 @@ int options_parse(struct options *opt, int argc, char **argv)
 	optind = 0;	/* start over, whoever parsed before */
 	for (at = 1; !ret; at = optind) {
 		optopt = 0;
-		c = getopt_long(argc, argv, "+k:i:p:m:c:", longs, NULL);
+		c = getopt_long(argc, argv, "+k:i:p:m:c:d:", longs, NULL);
 		if (c < 0)
 			break;
 		ret = c == '?' ? unknown(argc, argv, at) : parse_one(opt, c);
@@ -279,5 +392,5 @@ int options_parse(struct options *opt, int argc, char **argv)
 			    argv[optind]);
 	if (!opt->kernel)
 		return fail(-EINVAL, "no kernel: name one with --kernel FILE");
-	return 0;
+	return settle_control(opt);
 }

@@ -22,7 +22,7 @@
 static void port_access(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	const struct iobus *bus = &vcpu->vm->pio;
+	struct iobus *bus = &vcpu->vm->pio;
 	u8 *data = (u8 *)run + run->io.data_offset;
 	u32 i, size = run->io.size;
 
@@ -37,7 +37,7 @@ static void port_access(struct vcpu *vcpu)
 static void memory_access(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	const struct iobus *bus = &vcpu->vm->mmio;
+	struct iobus *bus = &vcpu->vm->mmio;
 	u32 len = run->mmio.len;
 
 	if (len > sizeof(run->mmio.data))
@@ -150,6 +150,17 @@ static void handle_exit(struct vcpu *vcpu)
 	}
 }
 
+/*
+ * A guest that was held would find its watchdogs expired; one without kvmclock
+ * cannot be told, which is no error.
+ */
+static void interrupted(struct vcpu *vcpu)
+{
+	if (pause_park(vcpu->vm, &vcpu->run->immediate_exit) &&
+	    ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0))
+		return;
+}
+
 static void *run_loop(void *arg)
 {
 	struct vcpu *vcpu = arg;
@@ -159,7 +170,9 @@ static void *run_loop(void *arg)
 	while (!vm_stopping(vm)) {
 		if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
 			handle_exit(vcpu);
-		} else if (errno != EINTR && errno != EAGAIN) {
+		} else if (errno == EINTR) {
+			interrupted(vcpu);
+		} else if (errno != EAGAIN) {
 			char why[80];
 
 			snprintf(why, sizeof(why), "KVM_RUN: %s",

@@ -18,7 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm.h"
+#include "control.h"
+#include "virtio.h"
 
 static const struct {
 	int cap;
@@ -43,6 +44,7 @@ void vm_init(struct vm *vm, const struct options *opt)
 	atomic_init(&vm->status, -1);
 	atomic_init(&vm->running, 0);
 	devices_init(&vm->devices);
+	pause_init(vm);
 }
 
 /* AMD-V or VT-x, as the kernel found it. */
@@ -250,8 +252,10 @@ static void check_stop(struct vm *vm)
 		return;
 	if (!vm->kicked) {
 		vm->kicked = true;
+		control_vm_stopping(vm);
 		for (i = 0; i < vm->nr_vcpus; i++)
 			vcpu_kick(&vm->vcpus[i]);
+		pause_release(vm);
 	}
 	if (!atomic_load(&vm->running) && console_drained(vm->console))
 		loop_quit();
@@ -262,11 +266,18 @@ static void console_is_drained(void *arg)
 	check_stop(arg);
 }
 
+static void console_waits(void *arg, bool waits)
+{
+	pause_waiting(arg, waits);
+}
+
 static void woken(void *arg)
 {
 	struct vm *vm = arg;
 
 	console_service(vm->console);
+	vm_virtio_service(vm);
+	pause_service(vm);
 	check_stop(vm);
 }
 
@@ -282,11 +293,7 @@ static void got_signal(void *arg, int number)
 		tty_continue();
 		break;
 	default:
-		/* First: a vCPU that waits for room in the console goes on, perhaps to power off. */
-		vm_stop(vm, STATUS_SIGNAL + number);
-		/* The output that nobody takes must not hold up the end. */
-		console_abandon(vm->console);
-		check_stop(vm);
+		vm_quit(vm, STATUS_SIGNAL + number);
 		break;
 	}
 }
@@ -334,11 +341,21 @@ no_memory:
 	return fail(-ENOMEM, "out of memory");
 }
 
+static int create_rng(struct vm *vm)
+{
+	struct virtio *v;
+
+	if (!vm->opt->rng)
+		return 0;
+	v = virtio_rng_create(&vm->mem, "rng", vm->opt->rng_bps);
+	return v ? vm_add_virtio(vm, v) : -ENOMEM;
+}
+
 static int create_console(struct vm *vm)
 {
 	const struct console_guest guest = {
 		console_receive, console_break, console_quit,
-		console_is_drained, vm
+		console_is_drained, console_waits, vm
 	};
 
 	vm->console = console_create(&guest);
@@ -360,6 +377,10 @@ int vm_create(struct vm *vm)
 		ret = create_console(vm);
 	if (!ret)
 		ret = create_devices(vm);
+	if (!ret)
+		ret = disks_create(vm);
+	if (!ret)
+		ret = create_rng(vm);
 	return ret;
 }
 
@@ -396,6 +417,15 @@ void vm_stop(struct vm *vm, int status)
 		loop_wake();
 }
 
+/* The same at once: output that nobody takes does not hold up the end. */
+void vm_quit(struct vm *vm, int status)
+{
+	/* First: a vCPU that waits for room in the console goes on, perhaps to power off. */
+	vm_stop(vm, status);
+	console_abandon(vm->console);
+	check_stop(vm);
+}
+
 /* Returns the exit status, or -errno if the machine could not be started. */
 int vm_run(struct vm *vm)
 {
@@ -412,6 +442,9 @@ int vm_run(struct vm *vm)
 			   vm->opt->console_path);
 	if (ret)
 		goto signals;
+	disks_attach(vm);
+	vm_virtio_open(vm);
+	ret = control_vm_start(vm);
 	for (i = 0; i < vm->nr_vcpus && !ret; i++)
 		ret = vcpu_start(&vm->vcpus[i]);
 	if (ret)
@@ -427,8 +460,12 @@ int vm_run(struct vm *vm)
 	console_abandon(vm->console);
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		vcpu_kick(&vm->vcpus[i]);
+		pause_release(vm);
 		vcpu_join(&vm->vcpus[i]);
 	}
+	control_close();
+	vm_virtio_close(vm);
+	disks_detach(vm);
 	console_close(vm->console);
 signals:
 	signals_fini();
@@ -444,14 +481,20 @@ void vm_destroy(struct vm *vm)
 	free(vm->vcpus);
 	vm->vcpus = NULL;
 	devices_destroy(&vm->devices);
+	disks_close(vm);
+	control_vm_end();
 	if (vm->console)
 		console_destroy(vm->console);
 	vm->console = NULL;
 	if (vm->fd >= 0)
 		close(vm->fd);
 	vm->fd = -1;
+	irq_fini(vm);
 	mem_fini(&vm->mem);
+	iobus_fini(&vm->pio);
+	iobus_fini(&vm->mmio);
 	if (vm->dev_fd >= 0)
 		close(vm->dev_fd);
 	vm->dev_fd = -1;
+	pause_fini(vm);
 }

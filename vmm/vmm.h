@@ -49,6 +49,10 @@ typedef int64_t s64;
 /* The guest's physical address space. */
 #define LOW_RAM_MAX		0xd0000000ULL	/* 3.25 GiB, devices above */
 #define HIGH_RAM_BASE		0x100000000ULL
+#define PCI_ECAM_BASE		0xd0000000U
+#define PCI_ECAM_SIZE		0x00100000U	/* one bus */
+#define PCI_MEM_BASE		0xe0000000U
+#define PCI_MEM_END		0xfec00000U
 #define IOAPIC_BASE		0xfec00000U
 #define LAPIC_BASE		0xfee00000U
 #define KVM_IDENTITY_MAP	0xfffbc000ULL
@@ -69,6 +73,8 @@ typedef int64_t s64;
 /* Interrupt lines and ports. */
 #define GSI_COM1		4
 #define GSI_GED			9
+#define PCI_GSI_BASE		16		/* eight lines that devices share */
+#define GSI_MSI_BASE		24		/* behind the IOAPIC's pins */
 #define PORT_COM1		0x3f8
 #define PORT_RTC		0x70
 #define PORT_I8042_DATA		0x60
@@ -76,6 +82,9 @@ typedef int64_t s64;
 #define PORT_RESET		0xcf9
 #define PORT_PM			0x600	/* sleep control, sleep status, events */
 #define PORT_EXIT		0xf4
+#define PORT_PCI		0xcf8	/* address, data */
+#define PCI_PORT_BASE		0x1000U		/* what PCI devices may use */
+#define PCI_PORT_END		0x10000U
 
 #define MAX_CPUS		1024
 
@@ -126,6 +135,7 @@ struct device_ops {
 
 struct device {
 	const struct device_ops *ops;	/* [c] */
+	const char *name;		/* [c] its section's name */
 	struct device *next;		/* [c] */
 };
 
@@ -137,6 +147,8 @@ struct devices {
 void devices_init(struct devices *devs);
 void devices_add(struct devices *devs, struct device *dev,
 		 const struct device_ops *ops);
+void devices_add_named(struct devices *devs, struct device *dev,
+		       const struct device_ops *ops, const char *name);
 int devices_save(struct devices *devs, struct state *st);
 int devices_load(struct devices *devs, const void *data, size_t len);
 void devices_destroy(struct devices *devs);
@@ -175,9 +187,53 @@ int image_open(struct image *img, const char *what, const char *path);
 void image_close(struct image *img);
 int image_read(const struct image *img, u64 off, void *buf, u64 len);
 
+/* rundir.c: where the control sockets of named machines are. */
+#define RUNDIR_MAX		108	/* as long as a socket's path may be */
+int rundir_path(char *buf, size_t len);
+int rundir_make(void);
+bool rundir_name_ok(const char *name);
+int rundir_socket(char *buf, size_t len, const char *name);
+bool rundir_name_of(char *buf, size_t len, const char *file);
+
 /* options.c: the command line. */
+#define NETS_MAX		8
+#define NET_FORWARDS_MAX	8
+
+enum net_vhost_use { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+
+struct net_options {
+	const char *tap;	/* NULL: a new one, named by the kernel */
+	const char *bridge;
+	u64 bps;		/* bytes in a second each way; 0: no limit */
+	u32 queues;
+	enum net_vhost_use vhost;
+	u8 mac[6];
+	bool mac_given;
+	bool user;
+	u32 nr_forwards;
+	struct {
+		bool udp;
+		const char *ports;	/* of the host, and of the guest */
+	} forwards[NET_FORWARDS_MAX];	/* with user */
+};
+
+#define DISKS_MAX		24
+
+enum disk_direct { DISK_DIRECT_AUTO, DISK_DIRECT_ON, DISK_DIRECT_OFF };
+
+struct disk_options {
+	const char *path;	/* file, block device or URI */
+	const char *serial;	/* NULL: none given */
+	u64 iops;		/* requests in a second; 0: no limit */
+	u64 bps;		/* bytes in a second; 0: no limit */
+	u32 queues;		/* 0: one per CPU, within reason */
+	enum disk_direct direct;
+	bool readonly;
+};
+
 enum console_kind {
-	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET, CONSOLE_NONE
+	CONSOLE_STDIO, CONSOLE_PTY, CONSOLE_FILE, CONSOLE_SOCKET,
+	CONSOLE_CONTROL, CONSOLE_NONE
 };
 
 struct options {
@@ -187,10 +243,19 @@ struct options {
 	const char *name;
 	const char *dev;
 	const char *console_path;
+	const char *control;		/* path of the socket, or NULL */
+	const char *control_option;	/* the one that asks for it */
+	char control_default[RUNDIR_MAX];
 	enum console_kind console;
 	enum mem_pages pages;
 	u64 memory;
 	u32 cpus;
+	u32 nr_nets;
+	struct net_options nets[NETS_MAX];
+	u32 nr_disks;
+	struct disk_options disks[DISKS_MAX];
+	u64 rng_bps;		/* 0: no limit */
+	bool rng;
 	bool exit_port;
 	bool dry_run;
 	bool help;
@@ -199,13 +264,33 @@ struct options {
 
 int options_parse(struct options *opt, int argc, char **argv);
 int options_size(const char *text, u64 *bytes);
+int options_rate(const char *text, u64 *bytes);
+int options_number(const char *text, u64 least, u64 most, u64 *number);
+bool options_next(char **list, char **key, char **value);
 void options_help(void);
+
+/* net_options.c: the value of --net, which keeps the pieces of @text. */
+int net_options_parse(struct net_options *net, char *text);
 
 /* loop.c: the io_uring event loop. */
 struct loop_op {
 	void (*done)(struct loop_op *op, int res);
+	int watched;		/* [m] an eventfd, or -1 */
 	bool busy;		/* [m] submitted and not yet done */
 };
+
+struct loop_task {
+	void (*run)(struct loop_task *task);
+	struct loop_task *next;	/* [m] */
+	bool queued;		/* [m] */
+};
+
+struct loop_file {
+	int fd;
+	int slot;		/* [m] registered with the ring, or -1 */
+};
+
+struct iovec;
 
 int loop_init(void (*woken)(void *arg), void *arg);
 void loop_fini(void);
@@ -213,12 +298,37 @@ int loop_read(struct loop_op *op, int fd, void *buf, size_t len);
 int loop_write(struct loop_op *op, int fd, const void *buf, size_t len);
 int loop_accept(struct loop_op *op, int fd);
 int loop_poll(struct loop_op *op, int fd, u32 events);
+int loop_watch(struct loop_op *op, int fd);
 int loop_timer(struct loop_op *op, unsigned int ms);
+void loop_file_add(struct loop_file *file, int fd);
+void loop_file_drop(struct loop_file *file);
+int loop_preadv(struct loop_op *op, const struct loop_file *file,
+		const struct iovec *iov, unsigned int nr, u64 pos);
+int loop_pwritev(struct loop_op *op, const struct loop_file *file,
+		 const struct iovec *iov, unsigned int nr, u64 pos, int rw_flags);
+int loop_fdatasync(struct loop_op *op, const struct loop_file *file);
+int loop_fallocate(struct loop_op *op, const struct loop_file *file, int mode,
+		   u64 pos, u64 len);
 void loop_cancel(struct loop_op *op);
+void loop_defer(struct loop_task *task);
+void loop_undefer(struct loop_task *task);
 void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
 void loop_quit(void);
+
+/* limit.c: a token bucket, for bytes or requests in a second. */
+struct limit {
+	u64 rate;		/* in a second; 0: no limit */
+	s64 burst;		/* what the full bucket holds */
+	s64 level;		/* negative: debt */
+	u64 since;		/* all until then is in @level and @rest */
+	u64 rest;		/* in billionths of a token */
+};
+
+void limit_set(struct limit *l, u64 rate, u64 now);
+u64 limit_delay(struct limit *l, u64 now);
+void limit_take(struct limit *l, u64 amount);
 
 /* iobus.c: who owns a port or an address. */
 struct iobus_region {
@@ -229,16 +339,20 @@ struct iobus_region {
 	void *arg;
 };
 
-#define IOBUS_MAX		32
+#define IOBUS_MAX		128
 
 struct iobus {
-	struct iobus_region reg[IOBUS_MAX];	/* [c] sorted by base */
-	unsigned int nr;			/* [c] */
+	pthread_rwlock_t lock;
+	struct iobus_region reg[IOBUS_MAX];	/* [l] lock; sorted by base */
+	unsigned int nr;			/* [l] lock */
 };
 
+void iobus_init(struct iobus *bus);
+void iobus_fini(struct iobus *bus);
 int iobus_add(struct iobus *bus, const struct iobus_region *reg);
-void iobus_read(const struct iobus *bus, u64 addr, u8 *data, u32 len);
-void iobus_write(const struct iobus *bus, u64 addr, const u8 *data, u32 len);
+bool iobus_remove(struct iobus *bus, u64 base, struct iobus_region *old);
+void iobus_read(struct iobus *bus, u64 addr, u8 *data, u32 len);
+void iobus_write(struct iobus *bus, u64 addr, const u8 *data, u32 len);
 
 /* vm.c: the virtual machine as a whole. */
 struct vm;
@@ -261,6 +375,38 @@ struct vcpu {
 	bool started;		/* [m] */
 };
 
+/* Who may hold the vCPUs, see pause.c. */
+enum pause_owner {
+	PAUSE_START = 1 << 0,	/* not all is ready for the guest yet */
+	PAUSE_USER = 1 << 1,	/* by command */
+	PAUSE_DISK = 1 << 2,	/* a disk has no room; resumed by command */
+};
+
+struct run_notifier {
+	/*
+	 * false: no vCPU runs any more; true: they are about to, which also
+	 * comes when a pause ends before it was complete.
+	 */
+	void (*changed)(struct run_notifier *n, bool running);
+	struct run_notifier *next;
+};
+
+struct pause_wait {
+	void (*done)(struct pause_wait *wait, bool paused);
+	struct pause_wait *next;
+};
+
+struct pause {
+	pthread_mutex_t lock;
+	pthread_cond_t go;
+	bool hold;			/* [l] lock; vCPUs have to park */
+	u32 held;			/* [l] those outside of KVM_RUN */
+	u32 owners;			/* [m] enum pause_owner */
+	bool complete;			/* [m] */
+	struct pause_wait *waits;	/* [m] */
+	struct run_notifier *notifiers;	/* [m] */
+};
+
 struct serial;
 struct console;
 
@@ -274,6 +420,10 @@ struct vm {
 	struct iobus pio;		/* [c] */
 	struct iobus mmio;		/* [c] */
 	struct devices devices;		/* [c] */
+	struct irq_routes *routes;	/* [c] NULL: the kernel's own */
+	struct pci_bus *pci;		/* [c] NULL: nothing is on it */
+	struct disks *disks;		/* [c] NULL without */
+	struct virtio *virtios;		/* [c] all, by their next */
 	struct boot boot;		/* [c] */
 	u64 rsdp;			/* [c] */
 	struct serial *serial;		/* [c] */
@@ -281,6 +431,7 @@ struct vm {
 	struct device *power;		/* [c] */
 	struct vcpu *vcpus;		/* [c] */
 	u32 nr_vcpus;			/* [c] created so far */
+	struct pause pause;
 	bool kicked;			/* [m] vCPUs were told to stop */
 	atomic_uint running;		/* [a] vCPU threads not yet ended */
 	atomic_int status;		/* [a] exit status, -1 while running */
@@ -293,7 +444,35 @@ int vm_add_vcpus(struct vm *vm);
 void vm_destroy(struct vm *vm);
 int vm_run(struct vm *vm);
 void vm_stop(struct vm *vm, int status);
+void vm_quit(struct vm *vm, int status);
 bool vm_stopping(const struct vm *vm);
+
+/* pause.c: holding the vCPUs; the vm_ functions are the main thread's. */
+void pause_init(struct vm *vm);
+void pause_fini(struct vm *vm);
+void pause_service(struct vm *vm);
+void pause_release(struct vm *vm);
+void pause_waiting(struct vm *vm, bool waits);
+bool pause_park(struct vm *vm, u8 *immediate_exit);
+void vm_pause(struct vm *vm, u32 owner);
+u32 vm_resume(struct vm *vm, u32 owners);
+bool vm_paused(const struct vm *vm);
+void vm_when_paused(struct vm *vm, struct pause_wait *wait);
+void vm_add_notifier(struct vm *vm, struct run_notifier *n);
+
+/* disks.c: the disks of a machine; blk.h has one of them. */
+struct disks;
+int disks_open(struct vm *vm);
+int disks_create(struct vm *vm);
+void disks_attach(struct vm *vm);
+void disks_detach(struct vm *vm);
+void disks_close(struct vm *vm);
+
+/* control_vm.c: the machine as clients of the control socket see it. */
+int control_vm_check(const struct options *opt);
+int control_vm_start(struct vm *vm);
+void control_vm_stopping(struct vm *vm);
+void control_vm_end(void);
 
 /* vcpu.c: the run loop of one vCPU. */
 int vcpu_create(struct vm *vm, struct vcpu *vcpu, u32 id);
@@ -311,9 +490,16 @@ void cpuid_for_vcpu(struct kvm_cpuid2 *cpuid, u32 id, u32 cpus, bool deadline);
 const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid,
 					  u32 function, u32 index);
 
-/* irq.c: interrupt lines. */
+/* irq.c: interrupt lines, messages, and eventfds as both and as doorbells. */
+struct irq_routes;
+
 int irq_init(struct vm *vm);
+void irq_fini(struct vm *vm);
 void irq_line(struct vm *vm, u32 gsi, bool level);
+int irq_gsi_alloc(struct vm *vm, unsigned int nr);
+int irq_msi_route(struct vm *vm, u32 gsi, u64 addr, u32 data);
+int irq_irqfd(struct vm *vm, int fd, u32 gsi, bool on);
+int irq_ioeventfd(struct vm *vm, int fd, u64 addr, u32 len, bool pio, bool on);
 
 /* serial.c: a 16550A. */
 struct serial_host {
@@ -387,8 +573,19 @@ void aml_resources_end(struct aml *a, struct aml_block block);
 void aml_res_io(struct aml *a, u16 port, u8 len);
 void aml_res_irq(struct aml *a, u32 gsi, bool level);
 
+enum aml_space { AML_MEMORY, AML_IO, AML_BUS };
+
+void aml_res_window(struct aml *a, enum aml_space space, u32 first, u32 last);
+void aml_res_memory(struct aml *a, u32 base, u32 len);
+
 /* acpi.c: the tables. */
-int acpi_build(void *buf, size_t cap, u64 gpa, u32 cpus, size_t *used);
+struct acpi_machine {
+	u32 cpus;
+	u32 pci_slots;		/* a bit each; 0: no PCI */
+};
+
+int acpi_build(void *buf, size_t cap, u64 gpa, const struct acpi_machine *m,
+	       size_t *used);
 
 /* boot.c: from files to an entry point. */
 int boot_load(struct vm *vm, const struct image *kernel,
@@ -456,6 +653,7 @@ struct console_guest {
 	bool (*send_break)(void *arg);
 	void (*quit)(void *arg);	/* the escape key's x */
 	void (*drained)(void *arg);	/* all output is with the host */
+	void (*waits)(void *arg, bool waits);	/* who puts, for room */
 	void *arg;
 };
 
@@ -468,6 +666,21 @@ void console_room(struct console *con);
 void console_service(struct console *con);
 bool console_drained(struct console *con);
 void console_abandon(struct console *con);
+void console_register(struct console *con, const char *name);
+
+/* usock.c: Unix sockets that are listened on. */
+struct usock {
+	int fd;			/* accepts, or -1 */
+	int dir_fd;
+	const char *name;	/* in that directory */
+	bool bound;		/* the file is ours to remove */
+};
+
+void usock_init(struct usock *sock);
+int usock_check(const char *option, const char *path);
+int usock_listen(struct usock *sock, const char *option, const char *path,
+		 int backlog);
+void usock_close(struct usock *sock);
 
 /* console_host.c: what the console's bytes come from and go to. */
 struct console_host {
@@ -475,9 +688,9 @@ struct console_host {
 	const char *path;
 	int in;			/* [m] -1 while there is none */
 	int out;		/* [m] -1 while there is none */
-	int listen;		/* [m] a socket that accepts clients, or -1 */
+	struct usock sock;	/* [m] accepts clients */
+	char pty[64];		/* [m] the pseudo-terminal's name */
 	bool escape;		/* [m] a terminal: the escape key works */
-	bool bound;		/* [m] the socket's file is ours to unlink */
 };
 
 int console_host_check(enum console_kind kind, const char *path);

@@ -156,13 +156,41 @@ elf_kernel() {
 	locked "$CACHE/vmlinux-$1.lock" unpack_kernel "$image" "$elf" && echo "$elf"
 }
 
-# guest_kernels DIR: vmlinuz-6.1, vmlinuz-6.12, vmlinuz-6.1-cloud and vmlinux-6.1 (ELF) there, for the tests that boot them.
+# What mkguest --modules can choose from, with what these need.
+GUEST_MODULES="virtio_pci virtio_rng virtio_console virtio_balloon virtio_blk virtio_net ext4"
+
+# guest_modules RELEASE: prints a directory with the modules for guests of that kernel, unpacked, and their modules.dep.
+guest_modules() {
+	local release=$1 root dir
+	. "$HOST_LIB/image.sh"
+	root=$(kernel_root "$release")
+	dir=$CACHE/guest-$release-$({
+		echo "$GUEST_MODULES"
+		stat -Lc %s-%Y "$root/lib/modules/$release/modules.dep"
+	} | sha256sum | cut -c1-16)
+	locked "$dir.lock" make_guest_modules "$dir" >&2 && echo "$dir"
+}
+
+# The caller's $release and $root are add_modules'.
+make_guest_modules() {
+	local dir=$1
+	[ ! -e "$dir/modules.dep" ] || return 0
+	rm -rf "$dir" "$dir.tmp"
+	# shellcheck disable=SC2086
+	add_modules "$dir.tmp" $GUEST_MODULES
+	mv "$dir.tmp/usr/lib/modules/$release" "$dir" && rm -rf "$dir.tmp"
+}
+
+# guest_kernels DIR: vmlinuz-6.1, vmlinuz-6.12, vmlinuz-6.1-cloud and vmlinux-6.1 (ELF) there, for the tests that boot them;
+# the modules of each in modules-6.1 and so on, for mkguest.
 guest_kernels() {
-	local series release elf
+	local series release elf modules
 	mkdir -p "$1"
 	for series in 6.1 6.12 6.1-cloud; do
 		release=$(kernel_release "$series") || return 1
 		cp -pu "$(kernel_root "$release")boot/vmlinuz-$release" "$1/vmlinuz-$series" || return 1
+		modules=$(guest_modules "$release") && mkdir -p "$1/modules-$series" &&
+			cp -rpu "$modules/." "$1/modules-$series/" || return 1
 	done
 	elf=$(elf_kernel "$(kernel_release 6.1)") && cp -pu "$elf" "$1/vmlinux-6.1"
 }

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* main() of a fuzz target without libFuzzer: files, or with "-n COUNT" so many pseudo-random inputs. */
+#ifndef PVHV_FUZZ_REPLAY_H
+#define PVHV_FUZZ_REPLAY_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void replay_random(unsigned long count)
+{
+	uint64_t x = 88172645463325252;
+	uint8_t buf[512];
+	size_t i;
+
+	while (count--) {
+		for (i = 0; i < sizeof(buf); i++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			buf[i] = x >> 24;
+			/* Small numbers go further. */
+			if (x & 3 << 10)
+				buf[i] &= 0x1f;
+		}
+		LLVMFuzzerTestOneInput(buf, sizeof(buf));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int i;
+
+	if (argc == 3 && !strcmp(argv[1], "-n")) {
+		replay_random(strtoul(argv[2], NULL, 0));
+		return 0;
+	}
+	for (i = 1; i < argc; i++) {
+		uint8_t buf[8192];
+		FILE *f = fopen(argv[i], "rb");
+		size_t n;
+
+		if (!f) {
+			perror(argv[i]);
+			return 1;
+		}
+		n = fread(buf, 1, sizeof(buf), f);
+		fclose(f);
+		LLVMFuzzerTestOneInput(buf, n);
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Verifies pvhv-run's event loop: every operation completes once with the kernel's result, watched eventfds wake it without being
+ * read, deferred tasks run once and after a turn's completions, more operations than the ring has entries are all done, and
+ * nothing is in flight after loop_fini(). Runs on any machine with io_uring.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tap.h"
+#include "../vmm/vmm.h"
+
+static int woken_nr;
+
+static void woken(void *arg)
+{
+	woken_nr++;
+	loop_quit();
+}
+
+struct counted {
+	struct loop_op op;
+	int nr, res, stop_at;
+};
+
+static int pending;
+
+static void counted_done(struct loop_op *op, int res)
+{
+	struct counted *c = container_of(op, struct counted, op);
+
+	c->nr++;
+	c->res = res;
+	if (c->nr == c->stop_at)
+		loop_quit();
+	if (!--pending)
+		loop_quit();
+}
+
+static u64 now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ull + ts.tv_nsec / 1000000;
+}
+
+/* loop_quit() is for good; a test that goes on starts anew. */
+static void init(void)
+{
+	ASSERT_EQ(loop_init(woken, NULL), 0);
+	pending = -1;
+}
+
+static void *wake_thread(void *arg)
+{
+	usleep(20000);
+	loop_wake();
+	return NULL;
+}
+
+static void test_wake(void)
+{
+	pthread_t t;
+
+	init();
+	ASSERT_EQ(pthread_create(&t, NULL, wake_thread, NULL), 0);
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(woken_nr, 1);
+	pthread_join(t, NULL);
+	loop_fini();
+
+	init();
+	loop_wake_soon();
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(woken_nr, 2);
+	loop_fini();
+}
+
+static void *signal_thread(void *arg)
+{
+	int fd = *(int *)arg, i;
+	u64 one = 1;
+
+	for (i = 0; i < 5; i++) {
+		usleep(10000);
+		if (write(fd, &one, sizeof(one)) != sizeof(one))
+			return (void *)1;
+	}
+	return NULL;
+}
+
+static void test_watch_needs_no_read(void)
+{
+	struct counted c = { .op.done = counted_done, .stop_at = 5 };
+	int fd = ASSERT_OK(eventfd(0, EFD_NONBLOCK));
+	void *bad;
+	pthread_t t;
+	u64 v;
+
+	init();
+	ASSERT_EQ(loop_watch(&c.op, fd), 0);
+	ASSERT_EQ(pthread_create(&t, NULL, signal_thread, &fd), 0);
+	ASSERT_EQ(loop_run(), 0);
+	pthread_join(t, &bad);
+	ASSERT(!bad);
+	ASSERT_EQ(c.nr, 5);
+	ASSERT(c.op.busy);
+	ASSERT_EQ(read(fd, &v, sizeof(v)), sizeof(v));
+	ASSERT_EQ(v, 5);
+	loop_cancel(&c.op);
+	loop_fini();
+	ASSERT(!c.op.busy);
+	ASSERT_EQ(c.nr, 6);
+	ASSERT_EQ(c.res, -ECANCELED);
+}
+
+static void test_timers(void)
+{
+	struct counted c[3] = { };
+	static const int ms[] = { 60, 20, 40 };
+	u64 start = now_ms();
+	int i;
+
+	init();
+	pending = 3;
+	for (i = 0; i < 3; i++) {
+		c[i].op.done = counted_done;
+		ASSERT_EQ(loop_timer(&c[i].op, ms[i]), 0);
+	}
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_GE(now_ms() - start, 60);
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(c[i].res, -ETIME);
+	loop_fini();
+}
+
+static char order[64];
+
+struct named_task {
+	struct loop_task task;
+	char name;
+	int again;
+	struct loop_task *drop;
+};
+
+static void task_run(struct loop_task *task)
+{
+	struct named_task *t = container_of(task, struct named_task, task);
+
+	order[strlen(order)] = t->name;
+	if (t->drop)
+		loop_undefer(t->drop);
+	if (t->again-- > 0)
+		loop_defer(task);
+	else if (t->name == 'c')
+		loop_quit();
+}
+
+static void test_deferred(void)
+{
+	struct named_task a = { .task.run = task_run, .name = 'a', .again = 1 };
+	struct named_task b = { .task.run = task_run, .name = 'b' };
+	struct named_task c = { .task.run = task_run, .name = 'c', .again = 2 };
+	struct named_task d = { .task.run = task_run, .name = 'd' };
+
+	init();
+	b.drop = &d.task;
+	loop_defer(&a.task);
+	loop_defer(&b.task);
+	loop_defer(&a.task);		/* queued already */
+	loop_defer(&c.task);
+	loop_defer(&d.task);		/* taken away by b before its turn */
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_MSG(!strcmp(order, "abcacc"), "ran as %s", order);
+	loop_undefer(&a.task);		/* not queued: nothing */
+	loop_fini();
+}
+
+static void test_files(void)
+{
+	char dir[] = "/tmp/vmm_loop.XXXXXX", path[64], data[3][512], back[1536];
+	struct iovec iov[3];
+	struct counted c = { .op.done = counted_done };
+	struct loop_file file;
+	int fd, i, round;
+
+	ASSERT(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/f", dir);
+	fd = ASSERT_OK(open(path, O_RDWR | O_CREAT, 0600));
+	for (i = 0; i < 3; i++) {
+		memset(data[i], 'a' + i, 512);
+		iov[i].iov_base = data[i];
+		iov[i].iov_len = 512;
+	}
+	for (round = 0; round < 2; round++) {
+		init();
+		if (round)	/* not registered */
+			file = (struct loop_file){ .fd = fd, .slot = -1 };
+		else
+			loop_file_add(&file, fd);
+		ASSERT_EQ(file.slot < 0, round);
+#define DO(what, result) do {				\
+		pending = 1;				\
+		ASSERT_EQ(what, 0);			\
+		ASSERT_EQ(loop_run(), 0);		\
+		ASSERT_EQ(c.res, result);		\
+		loop_fini();				\
+		init();					\
+		if (!round)				\
+			loop_file_add(&file, fd);	\
+	} while (0)
+		DO(loop_pwritev(&c.op, &file, iov, 3, 512, 0), 1536);
+		DO(loop_pwritev(&c.op, &file, iov, 1, 0, RWF_DSYNC), 512);
+		DO(loop_fdatasync(&c.op, &file), 0);
+		ASSERT_EQ(pread(fd, back, 512, 0), 512);
+		ASSERT(!memcmp(back, data[0], 512));
+		ASSERT_EQ(pread(fd, back, 1536, 512), 1536);
+		ASSERT(!memcmp(back, data, 1536));
+		DO(loop_fallocate(&c.op, &file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 512, 512), 0);
+		iov[0].iov_base = back;
+		DO(loop_preadv(&c.op, &file, iov, 1, 512), 512);
+		for (i = 0; i < 512; i++)
+			ASSERT_EQ(back[i], 0);
+		memset(back, 1, sizeof(back));
+		for (i = 0; i < 3; i++)
+			iov[i].iov_base = back + 512 * i;
+		DO(loop_preadv(&c.op, &file, iov, 3, 1024), 1024);	/* ends with the file */
+		ASSERT(!memcmp(back, data[1], 1024));
+		for (i = 0; i < 3; i++)
+			iov[i].iov_base = data[i];
+		loop_file_drop(&file);
+		loop_fini();
+		ASSERT_OK(ftruncate(fd, 0));
+	}
+	close(fd);
+	unlink(path);
+	rmdir(dir);
+}
+
+static void test_file_slots(void)
+{
+	struct loop_file file[80];
+	int i, registered = 0;
+
+	init();
+	for (i = 0; i < 80; i++) {
+		loop_file_add(&file[i], STDIN_FILENO);
+		registered += file[i].slot >= 0;
+	}
+	ASSERT_EQ(registered, 64);
+	loop_file_drop(&file[10]);
+	loop_file_drop(&file[10]);
+	loop_file_drop(&file[70]);
+	loop_file_add(&file[70], STDIN_FILENO);
+	ASSERT_GE(file[70].slot, 0);
+	loop_fini();
+}
+
+static void test_more_than_the_ring(void)
+{
+	static struct counted c[5000];
+	static u8 buf[5000];
+	int fd = ASSERT_OK(memfd_create("f", 0)), i;
+	struct loop_file file = { fd, -1 };
+	struct iovec iov;
+
+	for (i = 0; i < 5000; i++)
+		buf[i] = i * 7;
+	ASSERT_EQ(write(fd, buf, sizeof(buf)), sizeof(buf));
+	memset(buf, 0, sizeof(buf));
+	init();
+	pending = 5000;
+	for (i = 0; i < 5000; i++) {
+		c[i].op.done = counted_done;
+		iov = (struct iovec){ buf + i, 1 };
+		ASSERT_EQ(loop_preadv(&c[i].op, &file, &iov, 1, i), 0);
+	}
+	ASSERT_EQ(loop_run(), 0);
+	for (i = 0; i < 5000; i++) {
+		ASSERT_EQ(c[i].nr, 1);
+		ASSERT_EQ(c[i].res, 1);
+		ASSERT_EQ(buf[i], (u8)(i * 7));
+	}
+	loop_fini();
+}
+
+static void test_fini_waits(void)
+{
+	struct counted c = { .op.done = counted_done };
+	int fds[2];
+	char byte;
+
+	ASSERT_OK(pipe(fds));
+	init();
+	ASSERT_EQ(loop_read(&c.op, fds[0], &byte, 1), 0);
+	loop_cancel(&c.op);
+	loop_fini();
+	ASSERT_EQ(c.nr, 1);
+	ASSERT_EQ(c.res, -ECANCELED);
+}
+
+static const struct tap_test tests[] = {
+	TEST(wake),
+	TEST(watch_needs_no_read),
+	TEST(timers),
+	TEST(deferred),
+	TEST(files),
+	TEST(file_slots),
+	TEST(more_than_the_ring),
+	TEST(fini_waits),
+};
+
+int main(int argc, char **argv)
+{
+	return tap_main(argc, argv, tests, ARRAY_SIZE(tests));
+}

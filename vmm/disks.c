@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The disks of a machine as a whole.
+ *  1. Their host halves are opened, and locked, before anything is made, so
+ *     that what is wrong with an image is said first.
+ *  2. Their fronts are devices of the machine.
+ *  3. A disk without room on the host holds the machine; whoever lets it go
+ *     on has made room, and what was held is tried again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "blk.h"
+#include "control.h"
+#include "virtio_blk.h"
+
+#define QUEUES_DEFAULT_MAX	8	/* more bring a guest nothing */
+
+struct disks {
+	struct vm *vm;
+	struct run_notifier notifier;
+	u32 nr;
+	struct blk *blk[DISKS_MAX];
+};
+
+static void no_space(void *arg)
+{
+	struct disks *disks = arg;
+
+	vm_pause(disks->vm, PAUSE_DISK);
+	control_event("disk-full", "{}");
+}
+
+static void run_changed(struct run_notifier *n, bool running)
+{
+	struct disks *disks = container_of(n, struct disks, notifier);
+	u32 i;
+
+	for (i = 0; running && i < disks->nr; i++)
+		blk_resume(disks->blk[i]);
+}
+
+int disks_open(struct vm *vm)
+{
+	const struct options *opt = vm->opt;
+	struct disks *disks;
+	char label[16];
+	u32 i;
+
+	if (!opt->nr_disks)
+		return 0;
+	disks = calloc(1, sizeof(*disks));
+	if (!disks)
+		return fail(-ENOMEM, "out of memory");
+	vm->disks = disks;
+	disks->vm = vm;
+	for (i = 0; i < opt->nr_disks; i++) {
+		snprintf(label, sizeof(label), "disk%u", i);
+		disks->blk[i] = blk_open(&opt->disks[i], label);
+		if (!disks->blk[i])
+			return -EINVAL;
+		disks->nr++;
+	}
+	return 0;
+}
+
+static int create(struct vm *vm, struct blk *blk, const struct disk_options *opt)
+{
+	u32 queues = opt->queues;
+	struct virtio *v;
+	int ret;
+
+	if (!queues)
+		queues = vm->opt->cpus < QUEUES_DEFAULT_MAX ? vm->opt->cpus :
+							      QUEUES_DEFAULT_MAX;
+	v = virtio_blk_create(&vm->mem, blk, opt->serial, queues);
+	if (!v)
+		return -ENOMEM;
+	ret = vm_add_virtio(vm, v);
+	return ret ? ret : blk_control_add(blk);
+}
+
+int disks_create(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	int ret = 0;
+	u32 i;
+
+	if (!disks)
+		return 0;
+	for (i = 0; i < disks->nr && !ret; i++) {
+		disks->blk[i]->events.no_space = no_space;
+		disks->blk[i]->events.no_space_arg = disks;
+		ret = create(vm, disks->blk[i], &vm->opt->disks[i]);
+	}
+	disks->notifier.changed = run_changed;
+	vm_add_notifier(vm, &disks->notifier);
+	return ret;
+}
+
+/* The loop runs; before the fronts are opened. */
+void disks_attach(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	u32 i;
+
+	for (i = 0; disks && i < disks->nr; i++)
+		blk_attach(disks->blk[i]);
+}
+
+/* The fronts are closed; loop_fini() waits for what is in flight. */
+void disks_detach(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	u32 i;
+
+	for (i = 0; disks && i < disks->nr; i++)
+		blk_detach(disks->blk[i]);
+}
+
+/* The fronts are gone. */
+void disks_close(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	u32 i;
+
+	for (i = 0; disks && i < disks->nr; i++) {
+		blk_control_remove(disks->blk[i]);
+		blk_close(disks->blk[i]);
+	}
+	free(disks);
+	vm->disks = NULL;
+}

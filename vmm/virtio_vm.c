@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The virtio devices of a machine as a whole.
+ *  1. vm_add_virtio(): a device into the machine, on a PCI bus that is made
+ *     for the first of them.
+ *  2. What that bus asks of the machine's interrupt chip.
+ *  3. Opened, served, paused and closed together.
+ */
+#include <errno.h>
+
+#include "pci.h"
+#include "virtio.h"
+
+static int gsi_alloc(void *arg, unsigned int nr)
+{
+	return irq_gsi_alloc(arg, nr);
+}
+
+static int msi_route(void *arg, u32 gsi, u64 addr, u32 data)
+{
+	return irq_msi_route(arg, gsi, addr, data);
+}
+
+static int irqfd(void *arg, int fd, u32 gsi, bool on)
+{
+	return irq_irqfd(arg, fd, gsi, on);
+}
+
+static int ioeventfd(void *arg, int fd, u64 addr, u32 len, bool pio, bool on)
+{
+	return irq_ioeventfd(arg, fd, addr, len, pio, on);
+}
+
+static void line(void *arg, u32 gsi, bool level)
+{
+	irq_line(arg, gsi, level);
+}
+
+static int create_bus(struct vm *vm)
+{
+	const struct pci_host host = {
+		gsi_alloc, msi_route, irqfd, ioeventfd, line, vm
+	};
+
+	vm->pci = pci_create(&host, &vm->pio, &vm->mmio);
+	if (!vm->pci)
+		return fail(-ENOMEM, "cannot create the PCI bus");
+	devices_add(&vm->devices, pci_device(vm->pci), pci_device_ops());
+	return 0;
+}
+
+/* The machine owns it from here on, also when this fails. */
+int vm_add_virtio(struct vm *vm, struct virtio *v)
+{
+	struct virtio **at = &vm->virtios;
+	int ret;
+
+	devices_add_named(&vm->devices, &v->dev, virtio_device_ops(), v->label);
+	while (*at)
+		at = &(*at)->next;
+	*at = v;
+	if (!vm->pci) {
+		ret = create_bus(vm);
+		if (ret)
+			return ret;
+	}
+	return virtio_pci_add(vm->pci, &vm->devices, v);
+}
+
+void vm_virtio_open(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_open(v);
+}
+
+void vm_virtio_service(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_service(v);
+}
+
+void vm_virtio_close(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_close(v);
+}
+
+/* Quiet devices touch no guest memory and can be saved. */
+void vm_virtio_pause(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_pause(v);
+}
+
+void vm_virtio_resume(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_resume(v);
+}
+
+bool vm_virtio_quiet(const struct vm *vm)
+{
+	const struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		if (!virtio_quiet(v))
+			return false;
+	return true;
+}
