@@ -112,15 +112,17 @@ static inline uint16_t vring_add(struct vring_drv *d, const struct vring_piece *
 static inline uint16_t vring_add_indirect(struct vring_drv *d, uint64_t table, const struct vring_piece *pieces,
 					  unsigned int nr)
 {
-	struct vring_desc *t = mem_at(d->mem, table, 16ULL * nr);
 	uint16_t head = d->next_desc++ % d->num;
 	unsigned int i;
 
-	for (i = 0; i < nr; i++)
-		t[i] = (struct vring_desc){
+	for (i = 0; i < nr; i++) {
+		const struct vring_desc desc = {
 			.addr = pieces[i].addr, .len = pieces[i].len, .next = i + 1,
 			.flags = (pieces[i].in ? VRING_DESC_F_WRITE : 0) | (i + 1 < nr ? VRING_DESC_F_NEXT : 0),
 		};
+
+		mem_write(d->mem, table + 16 * i, &desc, sizeof(desc));
+	}
 	d->desc[head] = (struct vring_desc){ .addr = table, .len = 16 * nr, .flags = VRING_DESC_F_INDIRECT };
 	vring_offer(d, head);
 	return head;
