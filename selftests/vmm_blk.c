@@ -1023,6 +1023,13 @@ static void kill_server(void)
 	server = 0;
 }
 
+/* It answers nothing any more. */
+static void stop_server(void)
+{
+	kill(server, SIGSTOP);
+	ASSERT_EQ(waitpid(server, NULL, WUNTRACED), server);
+}
+
 static const char *uri(void)
 {
 	static char text[128];
@@ -1171,8 +1178,8 @@ static void test_nbd_server_dies(void)
 		ASSERT(!memcmp(back, mem, 4 * MIB));
 	}
 	/* What is held goes back to a front that stops. */
+	stop_server();
 	io_start(blk, &ios[0], BLK_READ, 0, back, 4096, 0);
-	run_ms(1);
 	kill_server();
 	run_ms(150);
 	ASSERT_EQ(ios[0].done, 0);
@@ -1192,8 +1199,7 @@ static void test_nbd_hung_server(void)
 	serve("exec nbdkit -f -U %s/sock memory %llu", dir, DISK_LEN);
 	blk = open_path(uri());
 	ASSERT_EQ(io(blk, BLK_WRITE, 0, buf, 4096, 0), 0);
-	kill(server, SIGSTOP);
-	ASSERT_EQ(waitpid(server, NULL, WUNTRACED), server);
+	stop_server();
 	to_do = 0;
 	io_start(blk, &one, BLK_WRITE, 0, buf, 4096, 0);
 	run_ms(100);

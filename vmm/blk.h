@@ -234,6 +234,7 @@ void blk_bounce_fini(struct blk *blk);
 
 /* blk_lock.c: one writer, or any number of readers. */
 int blk_lock(int fd, bool writer);
+void blk_unlock(int fd);
 
 /* blk_freeze.c: a disk that stands still, and what can be done with it. */
 /*

@@ -65,3 +65,10 @@ int blk_lock(int fd, bool writer)
 		set(fd, BYTE_WRITES, F_UNLCK);
 	return ret;
 }
+
+void blk_unlock(int fd)
+{
+	set(fd, BYTE_READS, F_UNLCK);
+	set(fd, BYTE_WRITES, F_UNLCK);
+	set(fd, BYTE_NO_WRITERS, F_UNLCK);
+}

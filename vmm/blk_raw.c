@@ -28,6 +28,8 @@
 #define IOV_AT_ONCE	1024		/* the kernel's limit */
 #define ZEROS_LEN	(64 * KIB)
 #define ZEROS_PIECES	16
+#define BUSY_TRIES	25
+#define BUSY_WAIT_US	20000
 #define DISCARD_STEP	(32 * MIB)	/* of a call that holds up the loop */
 #define PUNCH		(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define RANGE		(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
@@ -352,6 +354,13 @@ static int explain_open(const struct blk *blk, int err)
 	}
 }
 
+static int explain_lock(const struct blk *blk)
+{
+	return fail(-EBUSY, "--disk: '%s': another program %s it: stop that first%s",
+		    blk->path, blk->readonly ? "writes to" : "uses",
+		    blk->readonly ? "" : ", or use readonly=on in both");
+}
+
 /* One number of the device's queue in sysfs; partitions have their disk's. */
 static u64 queue_number(dev_t dev, const char *name)
 {
@@ -451,7 +460,7 @@ static bool direct_alignment(int fd, u32 *mem, u32 *block)
 	return *block <= 4096;
 }
 
-/* Opens for direct I/O if that is asked for or can be; else for cached. */
+/* Direct I/O if that is asked for or can be, else cached; silent if it's busy. */
 static int open_best(struct blk *blk)
 {
 	struct raw *raw = blk->data;
@@ -462,7 +471,7 @@ static int open_best(struct blk *blk)
 	if (blk->direct != DISK_DIRECT_OFF) {
 		fd = open_file(blk, O_DIRECT);
 		if (fd < 0 && (fd != -EINVAL || blk->direct == DISK_DIRECT_ON))
-			return explain_open(blk, fd);
+			return fd == -EBUSY ? fd : explain_open(blk, fd);
 		ret = fd < 0 ? fd : measure(blk, fd);
 		if (!ret && direct_alignment(fd, &mem, &block) &&
 		    (block <= blk->block || blk->direct == DISK_DIRECT_ON)) {
@@ -482,12 +491,39 @@ static int open_best(struct blk *blk)
 	blk->direct = DISK_DIRECT_OFF;
 	fd = open_file(blk, 0);
 	if (fd < 0)
-		return explain_open(blk, fd);
+		return fd == -EBUSY ? fd : explain_open(blk, fd);
 	ret = measure(blk, fd);
 	if (ret) {
 		close(fd);
 		return ret;
 	}
+	return fd;
+}
+
+/*
+ * The kernel lets go of a file a little after the process that used it with
+ * io_uring has ended: who is busy may just be the machine that ran before.
+ */
+static int open_and_lock(struct blk *blk)
+{
+	unsigned int tries = 0;
+	int fd, ret;
+
+	for (;;) {
+		fd = open_best(blk);
+		ret = fd < 0 ? fd : blk_lock(fd, !blk->readonly);
+		if (ret != -EBUSY)
+			break;
+		if (fd >= 0)
+			close(fd);
+		if (++tries == BUSY_TRIES)
+			return fd < 0 ? explain_open(blk, fd) :
+					explain_lock(blk);
+		usleep(BUSY_WAIT_US);
+	}
+	if (fd >= 0 && ret)
+		note("--disk: '%s': cannot be locked (%s): nothing keeps a second writer away",
+		     blk->path, strerror(-ret));
 	return fd;
 }
 
@@ -500,7 +536,7 @@ static int raw_open(struct blk *blk)
 		return fail(-ENOMEM, "out of memory");
 	blk->data = raw;
 	blk->durable = true;
-	fd = open_best(blk);
+	fd = open_and_lock(blk);
 	if (fd < 0) {
 		ret = fd;
 		goto free;
@@ -510,16 +546,6 @@ static int raw_open(struct blk *blk)
 			   blk->path, blk->block);
 		goto close;
 	}
-	ret = blk_lock(fd, !blk->readonly);
-	if (ret == -EBUSY) {
-		fail(ret, "--disk: '%s': another program %s it: stop that first%s",
-		     blk->path, blk->readonly ? "writes to" : "uses",
-		     blk->readonly ? "" : ", or use readonly=on in both");
-		goto close;
-	}
-	if (ret)
-		note("--disk: '%s': cannot be locked (%s): nothing keeps a second writer away",
-		     blk->path, strerror(-ret));
 	raw->file.fd = fd;
 	raw->file.slot = -1;
 	return 0;
@@ -535,6 +561,8 @@ static void raw_close(struct blk *blk)
 {
 	struct raw *raw = blk->data;
 
+	/* The ring may hold the file for longer than we do. */
+	blk_unlock(raw->file.fd);
 	close(raw->file.fd);
 	free(raw);
 	blk->data = NULL;

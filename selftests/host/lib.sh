@@ -157,7 +157,7 @@ elf_kernel() {
 }
 
 # What mkguest --modules can choose from, with what these need.
-GUEST_MODULES="virtio_pci virtio_rng virtio_console virtio_balloon virtio_blk virtio_net ext4"
+GUEST_MODULES="virtio_pci virtio_rng virtio_console virtio_balloon virtio_blk virtio_net crc32c_generic ext4"
 
 # guest_modules RELEASE: prints a directory with the modules for guests of that kernel, unpacked, and their modules.dep.
 guest_modules() {

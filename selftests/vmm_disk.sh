@@ -1,0 +1,210 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Verifies that a stock kernel's own drivers use pvhv-run's disks: an ext4 is mounted, written, synced and read back; discards
+# free the host's blocks; a read-only disk is one; serial numbers and sizes are seen; a machine that is killed has on its disk
+# what it had flushed; a disk whose host is full holds the machine.
+#
+# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1 and modules-6.1), GUEST_SERIES (6.1).
+
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
+mkguest=$(command -v mkguest || echo "$here/host/mkguest")
+dev=${PVHV_DEV:-/dev/pvhv}
+series=${GUEST_SERIES:-6.1}
+kernel=${PVHV_GUESTS:-/none}/vmlinuz-$series
+[ "$series" != 6.1 ] || [ ! -r "${PVHV_GUESTS:-/none}/vmlinux-6.1" ] || kernel=$PVHV_GUESTS/vmlinux-6.1
+if [ ! -x "$run" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
+	echo "1..0 # SKIP no pvhv-run, no $dev or no kernel image"
+	exit 4
+fi
+
+dir=$(mktemp -d) || exit 1
+pid=
+tidy() {
+	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
+	umount -l "$dir/small" 2>/dev/null
+	rm -rf "$dir"
+}
+trap tidy EXIT
+trap 'exit 143' TERM INT HUP
+cd "$dir" || exit 1
+nr=0
+failed=0
+
+result() { # STATUS NAME
+	nr=$((nr + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $nr $2"
+	else
+		echo "not ok $nr $2"
+		[ ! -s err ] || sed 's/^/# /' err
+		[ ! -s out ] || tail -n 15 out | tr -d '\r' | sed 's/^/#   /'
+		failed=1
+	fi
+}
+
+cat >guest <<'GUEST'
+# Each line proves what it says.
+same() { [ "$1" = "$2" ] || { echo "$3: '$1', not '$2'"; exit 1; }; }
+
+basics() {
+	same "$(cat /sys/block/vda/size)" $((64 * 2048)) size
+	same "$(cat /sys/block/vda/serial)" DISK-0 serial
+	same "$(cat /sys/block/vda/queue/logical_block_size)" 512 blocks
+	same "$(cat /sys/block/vda/cache_type)" 'write back' cache
+	same "$(ls /sys/block/vda/mq | wc -l)" 2 queues
+	mount -t ext4 /dev/vda /mnt || exit 1
+	i=0
+	while [ $i -lt 8 ]; do
+		dd if=/dev/urandom of=/mnt/file$i bs=64k count=16 2>/dev/null
+		i=$((i + 1))
+	done
+	sha256sum /mnt/file* >/tmp/sums
+	sync
+	umount /mnt
+	echo 3 >/proc/sys/vm/drop_caches
+	mount -t ext4 /dev/vda /mnt || exit 1
+	sha256sum -c -s /tmp/sums || exit 1
+	echo "data comes back"
+	rm /mnt/file*
+	sync
+	fstrim /mnt || exit 1
+	umount /mnt
+	echo "trimmed"
+	# the end of the disk, and beyond it
+	dd if=/dev/urandom of=/tmp/last bs=4k count=1 2>/dev/null
+	dd if=/tmp/last of=/dev/vda bs=4k seek=$((64 * 256 - 1)) conv=fsync 2>/dev/null || exit 1
+	dd if=/dev/vda bs=4k skip=$((64 * 256 - 1)) 2>/dev/null | cmp - /tmp/last || exit 1
+	! dd if=/tmp/last of=/dev/vda bs=4k seek=$((64 * 256)) conv=fsync 2>/dev/null || exit 1
+	echo "the end is where it should be"
+	same "$(cat /sys/block/vdb/ro)" 1 read-only
+	! dd if=/tmp/last of=/dev/vdb bs=4k conv=fsync 2>/dev/null || exit 1
+	sha256sum </dev/vdb
+	echo "read-only"
+	blkdiscard -o $((1 << 20)) -l $((1 << 20)) /dev/vdc || exit 1
+	dd if=/dev/vdc bs=1M skip=1 count=1 2>/dev/null | cmp -n $((1 << 20)) - /dev/zero || exit 1
+	blkdiscard /dev/vdc || exit 1
+	cmp -n $((4 << 20)) /dev/vdc /dev/zero || exit 1
+	echo "discarded"
+}
+
+flushed() {
+	n=0
+	while :; do
+		dd if=/dev/urandom of=/tmp/block bs=64k count=4 2>/dev/null
+		dd if=/tmp/block of=/dev/vda bs=256k seek=$n conv=fsync 2>/dev/null || exit 1
+		echo "flushed $n $(sha256sum </tmp/block)"
+		n=$((n + 1))
+	done
+}
+
+full() {
+	dd if=/dev/zero bs=64k count=48 2>/dev/null | tr '\0' x >/tmp/data
+	echo "writing"
+	dd if=/tmp/data of=/dev/vda bs=64k conv=fsync 2>/dev/null || exit 1
+	echo 3 >/proc/sys/vm/drop_caches
+	dd if=/dev/vda bs=64k count=48 2>/dev/null | cmp - /tmp/data || exit 1
+	echo "all is there"
+}
+
+$(sed -n 's/.*do=\([a-z]*\).*/\1/p' /proc/cmdline)
+exit 0
+GUEST
+"$mkguest" --add guest --kernel "$series" --modules virtio_pci,virtio_blk,crc32c_generic,ext4 guest.cpio 'mkdir -p /mnt; sh guest' || exit 1
+
+start() { # WHAT OPTION...: in the background
+	what=$1
+	shift
+	: >out
+	"$run" --dev "$dev" --kernel "$kernel" --initrd guest.cpio --append "console=ttyS0 loglevel=4 panic=-1 do=$what" \
+		--memory 160M --exit-port "$@" >out 2>err </dev/null &
+	pid=$!
+}
+
+await() { # TEXT: in the output, or the machine has ended
+	while kill -0 "$pid" 2>/dev/null; do
+		! grep -q "$1" out || return 0
+		sleep 1
+	done
+	grep -q "$1" out
+}
+
+said() { tr -d '\r' <out | grep -qxF "$1"; }
+
+blocks() { echo $(($(stat -c %b "$1") / 2)); } # in KiB
+
+echo "TAP version 13"
+
+truncate -s 64M disk
+mke2fs -F disk >/dev/null 2>&1
+dd if=/dev/urandom of=ro bs=64k count=16 2>/dev/null
+dd if=/dev/urandom of=full bs=64k count=64 2>/dev/null
+before=$(blocks disk)
+start basics --cpus 2 --disk "path=disk,serial=DISK-0" --disk path=ro,readonly=on -d full
+await "no such text"
+wait "$pid"
+status=$?
+pid=
+result $status "a stock driver's machine ends well"
+said "data comes back"
+result $? "an ext4 comes back as it was written"
+[ "$(blocks disk)" -lt $((before + 2048)) ] && said "trimmed"
+result $? "discards free the host's blocks"
+said "the end is where it should be"
+result $? "the disk's last block, and nothing beyond"
+said "read-only" && said "$(sha256sum <ro)"
+result $? "a read-only disk is read, and not written"
+said "discarded" && [ "$(blocks full)" -lt 64 ]
+result $? "what was discarded reads as zeros"
+
+rm -f ro full
+truncate -s 64M disk
+start flushed --disk path=disk
+await "flushed 5 "
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+pid=
+# all but a last line that was cut off
+tr -d '\r' <out | sed -n 's/^flushed \([0-9]* [0-9a-f]\{64\}\)  -$/\1/p' >flushed
+bad=0
+count=0
+while read -r n sum; do
+	[ "$(dd if=disk bs=256k skip="$n" count=1 2>/dev/null | sha256sum)" = "$sum  -" ] || bad=1
+	count=$((count + 1))
+done <flushed
+echo "# $count writes of 256 KiB had been flushed"
+[ $bad = 0 ] && [ $count -ge 5 ]
+result $? "a machine that was killed has on its disk what it had flushed"
+
+"$run" --dev "$dev" --kernel "$kernel" --disk path=disk --append x --dry-run >out 2>err
+result $? "the lock of a machine that was killed is gone"
+
+mkdir small
+if mount -t tmpfs -o size=2m tmpfs small; then
+	truncate -s 8M small/disk
+	start full --disk path=small/disk
+	await writing
+	n=0
+	while [ $n -lt 60 ] && ! grep -q 'is full' err; do
+		sleep 1
+		n=$((n + 1))
+	done
+	grep -q "disk0 'small/disk': the host's disk is full: the machine waits" err
+	result $? "a full host disk is said"
+	sleep 2
+	kill -0 "$pid" && ! grep -q "all is there" out
+	result $? "and holds the machine"
+	kill "$pid"
+	wait "$pid"
+	pid=
+	umount -l small
+else
+	nr=$((nr + 2))
+	echo "ok $((nr - 1)) a full host disk is said # SKIP no tmpfs"
+	echo "ok $nr and holds the machine # SKIP no tmpfs"
+fi
+
+echo "1..$nr"
+exit $failed
