@@ -199,27 +199,5 @@ static void replay_random(unsigned long count)
 	}
 }
 
-int main(int argc, char **argv)
-{
-	int i;
-
-	if (argc == 3 && !strcmp(argv[1], "-n")) {
-		replay_random(strtoul(argv[2], NULL, 0));
-		return 0;
-	}
-	for (i = 1; i < argc; i++) {
-		u8 buf[4096];
-		FILE *f = fopen(argv[i], "rb");
-		size_t n;
-
-		if (!f) {
-			perror(argv[i]);
-			return 1;
-		}
-		n = fread(buf, 1, sizeof(buf), f);
-		fclose(f);
-		LLVMFuzzerTestOneInput(buf, n);
-	}
-	return 0;
-}
+#include "replay.h"
 #endif

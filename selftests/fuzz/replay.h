@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* main() of a fuzz target without libFuzzer: files, or with "-n COUNT" so many pseudo-random inputs. */
+/*
+ * main() of a fuzz target without libFuzzer: files, or with "-n COUNT" so many pseudo-random inputs from replay_random(), which
+ * the target has.
+ */
 #ifndef PVHV_FUZZ_REPLAY_H
 #define PVHV_FUZZ_REPLAY_H
 
@@ -7,26 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void replay_random(unsigned long count)
-{
-	uint64_t x = 88172645463325252;
-	uint8_t buf[512];
-	size_t i;
-
-	while (count--) {
-		for (i = 0; i < sizeof(buf); i++) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-			buf[i] = x >> 24;
-			/* Small numbers go further. */
-			if (x & 3 << 10)
-				buf[i] &= 0x1f;
-		}
-		LLVMFuzzerTestOneInput(buf, sizeof(buf));
-	}
-}
 
 int main(int argc, char **argv)
 {
