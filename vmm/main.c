@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "blk.h"
-#include "vmm.h"
+#include "net.h"
 
 /* A descriptor that we open must not become somebody's standard output. */
 static int fill_standard_fds(void)
@@ -56,6 +56,8 @@ static void print_plan(const struct options *opt, enum boot_mode mode)
 	printf("memory:   %llu MiB\n", (unsigned long long)(opt->memory / MIB));
 	for (i = 0; i < opt->nr_disks; i++)
 		disk_options_print(&opt->disks[i]);
+	for (i = 0; i < opt->nr_nets; i++)
+		net_options_print(&opt->nets[i]);
 	printf("console:  %s%s\n", console_name(opt),
 	       opt->console_path ? opt->console_path : "");
 	if (opt->control)
@@ -82,6 +84,7 @@ static int check(struct vm *vm, const struct image *kernel,
 {
 	const struct options *opt = vm->opt;
 	int ret;
+	u32 i;
 
 	ret = mem_check_host(opt->memory);
 	if (!ret)
@@ -89,6 +92,8 @@ static int check(struct vm *vm, const struct image *kernel,
 				 mode);
 	if (!ret)
 		ret = console_host_check(opt->console, opt->console_path);
+	for (i = 0; !ret && i < opt->nr_nets; i++)
+		ret = net_check(&opt->nets[i]);
 	if (!ret)
 		ret = control_vm_check(opt);
 	if (!ret)

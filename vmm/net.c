@@ -330,6 +330,12 @@ void net_get_stats(const struct net *net, struct net_stats *stats)
 
 /* From nothing, and back. */
 
+/* What can be seen to be wrong before anything is made. */
+int net_check(const struct net_options *opt)
+{
+	return opt->user ? net_passt_check() : net_tap_check(opt);
+}
+
 /* Without another side yet. */
 struct net *net_new(const struct net_options *opt, const char *vm_name,
 		    unsigned int index)

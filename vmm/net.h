@@ -160,6 +160,7 @@ struct net {
 	struct net_stats stats;		/* [m] */
 };
 
+int net_check(const struct net_options *opt);
 struct net *net_new(const struct net_options *opt, const char *vm_name,
 		    unsigned int index);
 struct net *net_create(const struct net_options *opt, const char *vm_name,
@@ -192,8 +193,20 @@ void net_announce(struct net *net);
 void net_get_stats(const struct net *net, struct net_stats *stats);
 
 /* net_tap.c, net_passt.c, net_stream.c: what is opened; each fills in ops. */
+int net_tap_check(const struct net_options *opt);
 int net_tap_open(struct net *net);
+int net_passt_check(void);
 int net_passt_open(struct net *net);
 int net_stream_open(struct net *net, int fd);
+
+/* net_control.c: what clients of the control socket see of it. */
+struct control_source;
+
+struct control_source *net_control_add(struct net *net);
+void net_control_remove(struct control_source *src);
+
+/* nets.c: all of a machine's. */
+int nets_create(struct vm *vm);
+void nets_close(struct vm *vm);
 
 #endif /* PVHV_NET_H */

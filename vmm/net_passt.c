@@ -7,9 +7,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -146,6 +148,22 @@ static int explain_spawn(int err)
 		return fail(err, "--net: user: there is no program '" PASST "': install the package of that name");
 	return fail(err, "--net: user: cannot start " PASST ": %s",
 		    strerror(-err));
+}
+
+/* As posix_spawnp() will look for it. */
+int net_passt_check(void)
+{
+	const char *path = getenv("PATH"), *end;
+	char file[PATH_MAX];
+
+	for (; path; path = *end ? end + 1 : NULL) {
+		end = strchrnul(path, ':');
+		snprintf(file, sizeof(file), "%.*s/" PASST, (int)(end - path),
+			 path);
+		if (!access(file, X_OK))
+			return 0;
+	}
+	return explain_spawn(-ENOENT);
 }
 
 int net_passt_open(struct net *net)

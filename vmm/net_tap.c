@@ -155,9 +155,9 @@ static int explain_device(int err)
 	}
 }
 
-static int explain_attach(const struct net *net, bool there, int err)
+static int explain_attach(const struct net_options *opt, bool there, int err)
 {
-	const char *tap = net->opt->tap ? net->opt->tap : NEW_TAP;
+	const char *tap = opt->tap ? opt->tap : NEW_TAP;
 
 	switch (err) {
 	case EPERM:
@@ -188,7 +188,7 @@ static int open_queue(struct net *net, unsigned int i, const char *name,
 	net->queue[i].fd = fd;
 	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
 	if (ioctl(fd, TUNSETIFF, &ifr))
-		return explain_attach(net, there, errno);
+		return explain_attach(net->opt, there, errno);
 	if (ioctl(fd, TUNSETVNETHDRSZ, &size))
 		return fail(-errno, "--net: tap=%s: no offload headers: the host's kernel is too old",
 			    name);
@@ -213,19 +213,18 @@ static int open_queues(struct net *net, const struct net_link *there)
 	return ret;
 }
 
-static int check_there(const struct net *net, const struct net_link *link)
+static int check_there(const struct net_options *opt,
+		       const struct net_link *link)
 {
-	const char *tap = net->opt->tap;
-
 	if (strcmp(link->kind, "tun"))
 		return fail(-EINVAL, "--net: tap=%s: this interface is no tap: name another",
-			    tap);
+			    opt->tap);
 	/* The kernel lets any number of processes share one with queues. */
 	if (link->tap_queues)
-		return explain_attach(net, true, EBUSY);
-	if (net->nr_queues > 1 && !link->tap_multi)
+		return explain_attach(opt, true, EBUSY);
+	if (opt->queues > 1 && !link->tap_multi)
 		return fail(-EINVAL, "--net: tap=%s: it was made with one queue: leave out queues=%u, or make it with 'ip tuntap add %s mode tap multi_queue'",
-			    tap, net->nr_queues, tap);
+			    opt->tap, opt->queues, opt->tap);
 	return 0;
 }
 
@@ -303,29 +302,45 @@ static void find_offloads(struct net *net)
 	net->header_used = true;
 }
 
+/* The tap's and the bridge's state now; the tap's index is 0 if it is to be made. */
+static int look(const struct net_options *opt, struct net_link *tap,
+		struct net_link *bridge)
+{
+	int ret = 0;
+
+	memset(tap, 0, sizeof(*tap));
+	if (opt->bridge)
+		ret = find_bridge(opt->bridge, bridge);
+	if (ret || !opt->tap)
+		return ret;
+	ret = net_link_get(opt->tap, tap);
+	if (ret == -ENODEV)
+		return 0;
+	if (ret)
+		return fail(ret, "--net: tap=%s: %s", opt->tap, strerror(-ret));
+	return check_there(opt, tap);
+}
+
+int net_tap_check(const struct net_options *opt)
+{
+	struct net_link tap, bridge;
+
+	return look(opt, &tap, &bridge);
+}
+
 int net_tap_open(struct net *net)
 {
-	struct net_link link, bridge;
-	bool there = false;
+	struct net_link tap, bridge;
+	bool there;
 	int ret;
 
 	net->ops = &tap_ops;
 	net->nr_queues = net->opt->queues;
-	if (net->opt->bridge) {
-		ret = find_bridge(net->opt->bridge, &bridge);
-		if (ret)
-			return ret;
-	}
-	if (net->opt->tap) {
-		ret = net_link_get(net->opt->tap, &link);
-		if (ret && ret != -ENODEV)
-			return fail(ret, "--net: tap=%s: %s", net->opt->tap,
-				    strerror(-ret));
-		there = !ret;
-	}
-	ret = there ? check_there(net, &link) : 0;
-	if (!ret)
-		ret = open_queues(net, there ? &link : NULL);
+	ret = look(net->opt, &tap, &bridge);
+	if (ret)
+		return ret;
+	there = tap.index;
+	ret = open_queues(net, there ? &tap : NULL);
 	if (!ret)
 		ret = configure(net, !there, net->opt->bridge ? &bridge : NULL);
 	if (!ret)

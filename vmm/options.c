@@ -28,6 +28,7 @@ static const struct option longs[] = {
 	{ "memory", required_argument, NULL, 'm' },
 	{ "cpus", required_argument, NULL, 'c' },
 	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "net", required_argument, NULL, 'n' },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "rng", optional_argument, NULL, OPT_RNG },
 	{ "control", required_argument, NULL, OPT_CONTROL },
@@ -54,6 +55,10 @@ void options_help(void)
 	      "  -d, --disk PATH        raw image, block device or NBD URI (several times: several)\n"
 	      "      --disk path=PATH,readonly=on|off,direct=on|off|auto,queues=N,\n"
 	      "             iops=N,bps=RATE,serial=TEXT\n"
+	      "  -n, --net tap=NAME,bridge=NAME,mac=ADDRESS,queues=N,bps=RATE,\n"
+	      "             vhost=on|off|auto   a network through a tap of the host\n"
+	      "  -n, --net user,tcp=HOST:GUEST,udp=HOST:GUEST,mac=ADDRESS,bps=RATE\n"
+	      "                         the same without privileges, by passt\n"
 	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, control\n"
 	      "                         (clients of the control socket), none\n"
 	      "      --rng[=bps=RATE]   entropy of the host for the guest (virtio-rng)\n"
@@ -292,6 +297,14 @@ static int parse_disk(struct options *opt, int c, char *text)
 			  disk_options_parse(disk, text);
 }
 
+static int parse_net(struct options *opt, char *text)
+{
+	if (opt->nr_nets == NETS_MAX)
+		return fail(-E2BIG, "--net: more than %d networks: leave some out",
+			    NETS_MAX);
+	return net_options_parse(&opt->nets[opt->nr_nets++], text);
+}
+
 static int parse_one(struct options *opt, int c)
 {
 	switch (c) {
@@ -312,6 +325,8 @@ static int parse_one(struct options *opt, int c)
 	case 'd':
 	case OPT_DISK:
 		return parse_disk(opt, c, optarg);
+	case 'n':
+		return parse_net(opt, optarg);
 	case OPT_CONSOLE:
 		return parse_console(opt, optarg);
 	case OPT_RNG:
@@ -380,7 +395,7 @@ int options_parse(struct options *opt, int argc, char **argv)
 	optind = 0;	/* start over, whoever parsed before */
 	for (at = 1; !ret; at = optind) {
 		optopt = 0;
-		c = getopt_long(argc, argv, "+k:i:p:m:c:d:", longs, NULL);
+		c = getopt_long(argc, argv, "+k:i:p:m:c:d:n:", longs, NULL);
 		if (c < 0)
 			break;
 		ret = c == '?' ? unknown(argc, argv, at) : parse_one(opt, c);

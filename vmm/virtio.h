@@ -276,4 +276,9 @@ void vm_virtio_close(struct vm *vm);
 struct virtio *virtio_rng_create(const struct mem *mem, const char *label,
 				 u64 bps);
 
+/* virtio_net.c: takes @net in any case. */
+struct net;
+struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
+				 const char *label);
+
 #endif /* PVHV_VIRTIO_H */

@@ -72,8 +72,6 @@ struct virtio_net {
 };
 
 /* virtio_net.c: the device. */
-struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
-				 const char *label);
 void vnet_filter_changed(struct virtio_net *n);
 bool vnet_set_offload(struct virtio_net *n, u64 guest_features);
 void vnet_set_status(struct virtio_net *n, u16 set, u16 clear);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "net.h"
 #include "virtio.h"
 
 static const struct {
@@ -381,6 +382,8 @@ int vm_create(struct vm *vm)
 		ret = disks_create(vm);
 	if (!ret)
 		ret = create_rng(vm);
+	if (!ret)
+		ret = nets_create(vm);
 	return ret;
 }
 
@@ -480,6 +483,7 @@ void vm_destroy(struct vm *vm)
 		vcpu_destroy(&vm->vcpus[--vm->nr_vcpus]);
 	free(vm->vcpus);
 	vm->vcpus = NULL;
+	nets_close(vm);
 	devices_destroy(&vm->devices);
 	disks_close(vm);
 	control_vm_end();

@@ -268,8 +268,9 @@ int options_number(const char *text, u64 least, u64 most, u64 *number);
 bool options_next(char **list, char **key, char **value);
 void options_help(void);
 
-/* net_options.c: the value of --net, which keeps the pieces of @text. */
+/* options_net.c: the value of --net, which keeps the pieces of @text. */
 int net_options_parse(struct net_options *net, char *text);
+void net_options_print(const struct net_options *net);
 
 /* loop.c: the io_uring event loop. */
 struct loop_op {
@@ -408,6 +409,7 @@ struct pause {
 
 struct serial;
 struct console;
+struct control_source;
 
 struct vm {
 	const struct options *opt;	/* [c] */
@@ -428,6 +430,7 @@ struct vm {
 	struct serial *serial;		/* [c] */
 	struct console *console;	/* [c] */
 	struct device *power;		/* [c] */
+	struct control_source *net_sources[NETS_MAX];	/* [m] */
 	struct vcpu *vcpus;		/* [c] */
 	u32 nr_vcpus;			/* [c] created so far */
 	struct pause pause;

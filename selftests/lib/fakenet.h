@@ -13,7 +13,9 @@
 
 #include "../../vmm/net.h"
 
+#ifndef FAKENET_FRAMES
 #define FAKENET_FRAMES	1100
+#endif
 
 struct fakenet_frame {
 	size_t len;		/* with the header */

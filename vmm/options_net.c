@@ -7,6 +7,7 @@
  * tap and the bridge is net_tap.c's matter.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <net/if.h>
 
@@ -148,4 +149,29 @@ int net_options_parse(struct net_options *net, char *text)
 	while (!ret && options_next(&text, &key, &value))
 		ret = parse_pair(net, key, value);
 	return ret ? ret : check(net);
+}
+
+void net_options_print(const struct net_options *net)
+{
+	static const char * const vhost[] = {
+		[NET_VHOST_AUTO] = "auto", [NET_VHOST_ON] = "on",
+		[NET_VHOST_OFF] = "off",
+	};
+	char mac[NET_MAC_TEXT];
+
+	printf("net:      %s", net->user ? "user" : net->tap ? net->tap :
+						    "a new tap");
+	if (net->bridge)
+		printf(" on bridge %s", net->bridge);
+	if (net->mac_given) {
+		net_mac_text(net->mac, mac);
+		printf(", mac %s", mac);
+	}
+	if (net->queues > 1)
+		printf(", %u queues", net->queues);
+	if (net->bps)
+		printf(", %llu bytes/s", (unsigned long long)net->bps);
+	if (!net->user)
+		printf(", vhost %s", vhost[net->vhost]);
+	putchar('\n');
 }

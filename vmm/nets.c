@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The networks of a machine: each --net becomes a host half, a virtio device
+ * before it and something to see and command on the control socket.
+ */
+#include <errno.h>
+
+#include "net.h"
+#include "virtio.h"
+
+static int add(struct vm *vm, u32 i)
+{
+	const struct options *opt = vm->opt;
+	struct virtio *v;
+	struct net *net;
+
+	net = net_create(&opt->nets[i], opt->name, i);
+	if (!net)
+		return -ENODEV;
+	v = virtio_net_create(&vm->mem, net, net->label);
+	if (!v)
+		return -ENODEV;
+	vm->net_sources[i] = net_control_add(net);
+	return vm_add_virtio(vm, v);
+}
+
+int nets_create(struct vm *vm)
+{
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; !ret && i < vm->opt->nr_nets; i++)
+		ret = add(vm, i);
+	return ret;
+}
+
+/* Before the devices go, which own the host halves. */
+void nets_close(struct vm *vm)
+{
+	u32 i;
+
+	for (i = 0; i < NETS_MAX; i++) {
+		net_control_remove(vm->net_sources[i]);
+		vm->net_sources[i] = NULL;
+	}
+}
