@@ -110,6 +110,10 @@ refused "cpus 0" "--cpus" -k random -c 0
 refused "cpus too many" "--cpus" -k random -c 100000
 refused "console unknown" "--console" -k random --console teletype
 refused "huge page kind unknown" "hugepages" -k random --memory size=1G,hugepages=3M
+refused "disk without a path" "--disk: no path" -k random --disk readonly=on
+refused "disk key unknown" "--disk: 'file' is an unknown key" -k random --disk file=x
+refused "disk queues no number" "--disk: queues=many" -k random --disk path=x,queues=many
+refused "disk limit 0" "--disk: iops=0" -k random --disk path=x,iops=0
 
 if [ -n "$kernel" ]; then
 	refused "kernel cut in its header" "--kernel|truncated" -k cut-header
@@ -118,6 +122,29 @@ if [ -n "$kernel" ]; then
 	refused "kernel without its last page" "truncated" -k cut-end
 	refused "memory too small for the kernel" "--memory" -k good -m 16M
 	refused "initrd missing" "--initrd" -k good -i nowhere
+	truncate -s 1M disk
+	truncate -s 1000 short
+	refused "disk missing" "'nowhere'.*No such file.*name an image" -k good -d nowhere
+	refused "disk a directory" "'/'.*neither a file nor a block device" -k good -d /
+	refused "disk empty" "'empty'.*empty" -k good -d empty
+	refused "disk cut short" "'short'.*cut short.*copy it again" -k good -d short
+	refused "disk twice" "'disk'.*another program uses it" -k good -d disk -d disk
+	refused "disk's server not there" "start the server|libnbd0" -k good -d 'nbd+unix:///?socket=nowhere'
+	if [ -n "$(command -v qemu-nbd)" ]; then
+		qemu-nbd -t -f raw -k "$dir/sock" disk &
+		server=$!
+		n=0
+		while [ ! -S sock ] && [ $n -lt 50 ]; do
+			sleep 0.1
+			n=$((n + 1))
+		done
+		refused "disk that QEMU's tools have" "'disk'.*another program uses it" -k good -d disk
+		kill $server
+		wait $server 2>/dev/null
+		rm -f sock
+	else
+		skip "disk that QEMU's tools have" "no qemu-nbd"
+	fi
 	refused "initrd larger than memory" "initrd.*--memory" -k good -i initrd -m 128M
 	refused "command line too long" "--append.*shorten" -k good -p "$(head -c 70000 /dev/zero | tr '\0' x)"
 	refused "no device" "$none: .*(modprobe|AMD-V)" -k good --dev $none --console file=left/log
