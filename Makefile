@@ -18,6 +18,7 @@ BUILD := build/$(KRELEASE)
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
+COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 UNITDIR ?= /lib/systemd/system
 UDEVDIR ?= /lib/udev/rules.d
 DKMSDIR ?= /usr/src/pvhv-$(VERSION)
@@ -30,7 +31,7 @@ all: module vmm selftests
 help:
 	@echo 'make               module (KDIR=$(KDIR)), VMM and tests'
 	@echo 'make module        build/RELEASE/pvhv.ko for the headers in KDIR (W=1 and C=1 as in the kernel)'
-	@echo 'make vmm           vmm/pvhv-run'
+	@echo 'make vmm           vmm/pvhv-run, vmm/pvhvctl'
 	@echo 'make selftests     the test programs'
 	@echo "make demo          boots a stock Debian kernel on pvhv, to a shell; with CMD='...' runs that instead"
 	@echo 'make check         runs the tests in emulated hosts (6.1 and 6.12, 1 and 2 CPUs); make check-long: the slow ones too'
@@ -81,7 +82,8 @@ bench:
 
 install: vmm
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(DKMSDIR)
-	install -m 755 vmm/pvhv-run $(DESTDIR)$(BINDIR)/
+	install -m 755 vmm/pvhv-run vmm/pvhvctl $(DESTDIR)$(BINDIR)/
+	install -D -m 644 vmm/completion/pvhvctl $(DESTDIR)$(COMPDIR)/pvhvctl
 	for unit in vmm/systemd/*.service; do \
 		sed 's|/usr/bin/pvhv-run|$(BINDIR)/pvhv-run|' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$${unit##*/} || exit 1; done
@@ -108,7 +110,7 @@ ifeq ($(DESTDIR),)
 	-dkms remove pvhv/$(VERSION) --all
 endif
 	rm -rf $(DESTDIR)$(DKMSDIR)
-	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
+	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(BINDIR)/pvhvctl $(DESTDIR)$(COMPDIR)/pvhvctl $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard vmm/systemd/*.service)))
 	for page in docs/man/*.[1-8]; do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
 

@@ -376,7 +376,7 @@ void blk_unquiesce(struct blk *blk, struct blk_quiet *quiet)
 
 /* Life and death. */
 
-static bool is_uri(const char *path)
+bool blk_is_uri(const char *path)
 {
 	return !strncmp(path, "nbd:", 4) || !strncmp(path, "nbd+", 4) ||
 	       !strncmp(path, "nbds", 4);
@@ -384,7 +384,7 @@ static bool is_uri(const char *path)
 
 struct blk *blk_open(const struct disk_options *opt, const char *label)
 {
-	return blk_create(is_uri(opt->path) ? &blk_nbd : &blk_raw, opt, label);
+	return blk_create(blk_is_uri(opt->path) ? &blk_nbd : &blk_raw, opt, label);
 }
 
 struct blk *blk_create(const struct blk_kind *kind,

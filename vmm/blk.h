@@ -187,6 +187,7 @@ struct blk {
 struct blk *blk_open(const struct disk_options *opt, const char *label);
 struct blk *blk_create(const struct blk_kind *kind,
 		       const struct disk_options *opt, const char *label);
+bool blk_is_uri(const char *path);
 void blk_attach(struct blk *blk);
 void blk_detach(struct blk *blk);
 void blk_close(struct blk *blk);

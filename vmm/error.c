@@ -13,10 +13,13 @@
 
 #include "vmm.h"
 
+const char *fail_program = "pvhv-run";
+
 static void print_line(const char *line)
 {
 	char out[1100];
-	int len = snprintf(out, sizeof(out), "pvhv-run: %s\n", line);
+	int len = snprintf(out, sizeof(out), "%s: %s\n", fail_program,
+			   line);
 
 	if (len > (int)sizeof(out) - 1) {
 		len = sizeof(out) - 1;

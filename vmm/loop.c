@@ -54,6 +54,8 @@ static struct {
 	struct __kernel_timespec times[RING_ENTRIES];
 } loop = { .wake_fd = -1, .soon_fd = -1 };
 
+int (*loop_guard)(struct io_uring *ring);
+
 static struct io_uring_sqe *get_sqe(void)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop.ring);
@@ -349,6 +351,9 @@ static int create_ring(void)
 			.flags = flags[i], .cq_entries = CQ_ENTRIES,
 		};
 
+		if (loop_guard)
+			p.flags |= IORING_SETUP_R_DISABLED;
+
 		ret = io_uring_queue_init_params(RING_ENTRIES, &loop.ring, &p);
 	}
 	return ret;
@@ -372,6 +377,12 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	loop.ready = true;
 	loop.file_used = 0;
 	loop.files = !io_uring_register_files_sparse(&loop.ring, FILES);
+	ret = loop_guard ? loop_guard(&loop.ring) : 0;
+	if (ret) {
+		loop_fini();
+		return fail(ret, "io_uring: cannot be restricted: %s: try --sandbox off",
+			    strerror(-ret));
+	}
 
 	loop.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	loop.soon_fd = timerfd_create(CLOCK_MONOTONIC,

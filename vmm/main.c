@@ -97,6 +97,8 @@ static int check(struct vm *vm, const struct image *kernel,
 	if (!ret)
 		ret = control_vm_check(opt);
 	if (!ret)
+		ret = sandbox_check(opt);
+	if (!ret)
 		ret = disks_open(vm);
 	if (!ret)
 		ret = vm_open(vm);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * sd_notify(3)'s protocol: one datagram to the socket that NOTIFY_SOCKET
- * names.  Without a service manager there is nothing to do.
+ * sd_notify(3)'s protocol: datagrams to the socket that NOTIFY_SOCKET names.
+ * Without a service manager there is nothing to do.  The connection is made
+ * early: what the sandbox leaves at the end could not make it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,12 +13,14 @@
 
 #include "vmm.h"
 
-int notify_state(const char *text)
+static int sock = -1;
+
+int notify_open(void)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	const char *path = getenv("NOTIFY_SOCKET");
 	size_t len;
-	int fd, ret = 0;
+	int ret = 0;
 
 	if (!path || (*path != '/' && *path != '@'))
 		return 0;
@@ -27,13 +30,27 @@ int notify_state(const char *text)
 	memcpy(addr.sun_path, path, len);
 	if (*path == '@')	/* an abstract name starts with a zero byte */
 		addr.sun_path[0] = 0;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
 		return -errno;
-	if (sendto(fd, text, strlen(text), MSG_NOSIGNAL,
-		   (struct sockaddr *)&addr,
-		   offsetof(struct sockaddr_un, sun_path) + len) < 0)
+	if (connect(sock, (struct sockaddr *)&addr,
+		    offsetof(struct sockaddr_un, sun_path) + len)) {
 		ret = -errno;
-	close(fd);
+		notify_close();
+	}
 	return ret;
+}
+
+int notify_state(const char *text)
+{
+	if (sock < 0)
+		return 0;
+	return send(sock, text, strlen(text), MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+void notify_close(void)
+{
+	if (sock >= 0)
+		close(sock);
+	sock = -1;
 }

@@ -17,7 +17,8 @@
 
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
-	OPT_EXIT_PORT, OPT_RNG, OPT_HELP, OPT_VERSION
+	OPT_EXIT_PORT, OPT_RNG, OPT_SANDBOX, OPT_USER, OPT_CHROOT, OPT_HELP,
+	OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -33,6 +34,9 @@ static const struct option longs[] = {
 	{ "rng", optional_argument, NULL, OPT_RNG },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "name", required_argument, NULL, OPT_NAME },
+	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
+	{ "user", required_argument, NULL, OPT_USER },
+	{ "chroot", required_argument, NULL, OPT_CHROOT },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
 	{ "exit-port", no_argument, NULL, OPT_EXIT_PORT },
@@ -69,6 +73,10 @@ void options_help(void)
 	      "      --name NAME        name of the machine, in the process list as pvhv:NAME;\n"
 	      "                         pvhvctl finds it by this name: the control socket is\n"
 	      "                         /run/pvhv/NAME.sock, or in $XDG_RUNTIME_DIR/pvhv\n"
+	      "      --user NAME        run as that user, or UID:GID, once all is open (root only)\n"
+	      "      --chroot DIR       see only that directory then (root only)\n"
+	      "      --sandbox on|off   no privileges, and only the system calls that are needed,\n"
+	      "                         once the guest runs (default: on)\n"
 	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
 	      "      --dry-run          check all of it, print the plan, start nothing\n"
 	      "      --help, --version\n"
@@ -84,89 +92,6 @@ void options_help(void)
 	      "    5  the guest cannot go on: one line says why\n"
 	      "    N  what the guest wrote to the exit port, with --exit-port\n"
 	      "128+N  ended by signal N\n", stdout);
-}
-
-/* Cuts the next "key=value" off a list; @value is NULL where there is no '='. */
-bool options_next(char **list, char **key, char **value)
-{
-	char *comma;
-
-	if (!*list)
-		return false;
-	*key = *list;
-	comma = strchr(*list, ',');
-	if (comma)
-		*comma++ = 0;
-	*list = comma;
-	*value = strchr(*key, '=');
-	if (*value)
-		*(*value)++ = 0;
-	return true;
-}
-
-static int parse_number(const char *text, u64 *value, const char **end)
-{
-	char *stop;
-
-	/* strtoull() would accept a sign and leading blanks. */
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	*value = strtoull(text, &stop, 10);
-	*end = stop;
-	return -errno;
-}
-
-/* "512", "512M", "512MiB", "1G"; @unit is what a bare number counts. */
-static int parse_bytes(const char *text, u64 unit, u64 *bytes)
-{
-	static const char units[] = "KMGT";
-	const char *end, *u;
-	u64 value;
-
-	if (parse_number(text, &value, &end))
-		return -EINVAL;
-	if (*end) {
-		u = strchr(units, *end & ~0x20);
-		if (!u || !*u)
-			return -EINVAL;
-		unit = KIB << (10 * (u - units));
-		end++;
-		if (!strcmp(end, "iB") || !strcmp(end, "B"))
-			end += strlen(end);
-	}
-	if (*end)
-		return -EINVAL;
-	if (value > UINT64_MAX / unit)
-		return -ERANGE;
-	*bytes = value * unit;
-	return 0;
-}
-
-int options_size(const char *text, u64 *bytes)
-{
-	return parse_bytes(text, MIB, bytes);
-}
-
-/* Bytes in a second: a bare number counts bytes; 0 would be no limit but a stop. */
-int options_rate(const char *text, u64 *bytes)
-{
-	int ret = parse_bytes(text, 1, bytes);
-
-	return !ret && !*bytes ? -ERANGE : ret;
-}
-
-/* A whole number from @least to @most, nothing around it. */
-int options_number(const char *text, u64 least, u64 most, u64 *number)
-{
-	const char *end;
-	u64 value;
-
-	if (parse_number(text, &value, &end) || *end || value < least ||
-	    value > most)
-		return -EINVAL;
-	*number = value;
-	return 0;
 }
 
 static int bad_size(const char *text)
@@ -275,6 +200,15 @@ static int parse_cpus(struct options *opt, const char *text)
 	return 0;
 }
 
+static int parse_sandbox(struct options *opt, const char *text)
+{
+	if (strcmp(text, "on") && strcmp(text, "off"))
+		return fail(-EINVAL, "--sandbox: '%s' is unknown: use on or off",
+			    text);
+	opt->no_sandbox = !strcmp(text, "off");
+	return 0;
+}
+
 static int unknown(int argc, char **argv, int at)
 {
 	/* getopt names a short option, and else stands after the long one. */
@@ -338,6 +272,14 @@ static int parse_one(struct options *opt, int c)
 		return 0;
 	case OPT_NAME:
 		opt->name = optarg;
+		return 0;
+	case OPT_SANDBOX:
+		return parse_sandbox(opt, optarg);
+	case OPT_USER:
+		opt->user = optarg;
+		return 0;
+	case OPT_CHROOT:
+		opt->chroot = optarg;
 		return 0;
 	case OPT_DEV:
 		opt->dev = optarg;

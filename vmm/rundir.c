@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Where the control sockets of named machines are: /run/pvhv for root,
- * $XDG_RUNTIME_DIR/pvhv for everybody else.  pvhv-run makes them there,
- * pvhvctl looks there.
+ * $XDG_RUNTIME_DIR/pvhv for everybody else, $PVHV_RUNDIR for who wants another
+ * place.  pvhv-run makes them there, pvhvctl looks there.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,8 +18,12 @@
 int rundir_path(char *buf, size_t len)
 {
 	const char *base = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run";
+	const char *dir = getenv("PVHV_RUNDIR");
 	int n;
 
+	if (dir && *dir == '/')
+		return snprintf(buf, len, "%s", dir) < (int)len ? 0 :
+		       -ENAMETOOLONG;
 	if (!base || *base != '/')
 		return -ENOENT;
 	n = snprintf(buf, len, "%s/pvhv", base);

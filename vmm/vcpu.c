@@ -165,8 +165,13 @@ static void *run_loop(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	struct vm *vm = vcpu->vm;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
+	pthread_setname_np(pthread_self(), name);
 	signals_allow_kick();
+	if (sandbox_lock_vcpu())
+		vm_stop(vm, STATUS_ERROR);
 	while (!vm_stopping(vm)) {
 		if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
 			handle_exit(vcpu);
@@ -218,7 +223,6 @@ int vcpu_start(struct vcpu *vcpu)
 {
 	size_t stack = STACK_SIZE;
 	pthread_attr_t attr;
-	char name[16];
 	int ret;
 
 	if (stack < (size_t)PTHREAD_STACK_MIN)
@@ -234,8 +238,6 @@ int vcpu_start(struct vcpu *vcpu)
 			    vcpu->id, strerror(ret));
 	}
 	vcpu->started = true;
-	snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
-	pthread_setname_np(vcpu->thread, name);
 	return 0;
 }
 

@@ -429,6 +429,23 @@ void vm_quit(struct vm *vm, int status)
 	check_stop(vm);
 }
 
+/* No vCPU runs before all threads are locked in. */
+static int start_vcpus(struct vm *vm)
+{
+	int ret;
+	u32 i;
+
+	ret = sandbox_enter(vm->opt);
+	vm_pause(vm, PAUSE_START);
+	for (i = 0; i < vm->nr_vcpus && !ret; i++)
+		ret = vcpu_start(&vm->vcpus[i]);
+	if (!ret)
+		ret = sandbox_lock_main();
+	if (!ret)
+		vm_resume(vm, PAUSE_START);
+	return ret;
+}
+
 /* Returns the exit status, or -errno if the machine could not be started. */
 int vm_run(struct vm *vm)
 {
@@ -447,9 +464,10 @@ int vm_run(struct vm *vm)
 		goto signals;
 	disks_attach(vm);
 	vm_virtio_open(vm);
+	notify_open();
 	ret = control_vm_start(vm);
-	for (i = 0; i < vm->nr_vcpus && !ret; i++)
-		ret = vcpu_start(&vm->vcpus[i]);
+	if (!ret)
+		ret = start_vcpus(vm);
 	if (ret)
 		vm_stop(vm, STATUS_ERROR);
 	else
@@ -470,6 +488,7 @@ int vm_run(struct vm *vm)
 	vm_virtio_close(vm);
 	disks_detach(vm);
 	console_close(vm->console);
+	notify_close();
 signals:
 	signals_fini();
 loop:
@@ -501,4 +520,5 @@ void vm_destroy(struct vm *vm)
 		close(vm->dev_fd);
 	vm->dev_fd = -1;
 	pause_fini(vm);
+	sandbox_end();
 }

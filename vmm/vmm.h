@@ -89,6 +89,7 @@ typedef int64_t s64;
 #define MAX_CPUS		1024
 
 /* error.c: one line per failure, kept or printed. */
+extern const char *fail_program;	/* what the lines begin with */
 extern void (*fail_sink)(const char *line);
 int fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -255,6 +256,9 @@ struct options {
 	struct disk_options disks[DISKS_MAX];
 	u64 rng_bps;		/* 0: no limit */
 	bool rng;
+	const char *user;
+	const char *chroot;
+	bool no_sandbox;
 	bool exit_port;
 	bool dry_run;
 	bool help;
@@ -262,11 +266,13 @@ struct options {
 };
 
 int options_parse(struct options *opt, int argc, char **argv);
+void options_help(void);
+
+/* options_value.c: what is between the commas. */
 int options_size(const char *text, u64 *bytes);
 int options_rate(const char *text, u64 *bytes);
 int options_number(const char *text, u64 least, u64 most, u64 *number);
 bool options_next(char **list, char **key, char **value);
-void options_help(void);
 
 /* options_net.c: the value of --net, which keeps the pieces of @text. */
 int net_options_parse(struct net_options *net, char *text);
@@ -292,6 +298,9 @@ struct loop_file {
 
 struct iovec;
 
+/* Restricts a ring, which is disabled, and enables it; NULL: no restriction. */
+struct io_uring;
+extern int (*loop_guard)(struct io_uring *ring);
 int loop_init(void (*woken)(void *arg), void *arg);
 void loop_fini(void);
 int loop_read(struct loop_op *op, int fd, void *buf, size_t len);
@@ -724,6 +733,15 @@ int signals_kick_number(void);
 void signals_allow_kick(void);
 
 /* notify.c: sd_notify(3)'s protocol. */
+int notify_open(void);
 int notify_state(const char *text);
+void notify_close(void);
+
+/* sandbox.c: what is left to do once the guest runs; jail.h has the means. */
+int sandbox_check(const struct options *opt);
+int sandbox_enter(const struct options *opt);
+int sandbox_lock_main(void);
+int sandbox_lock_vcpu(void);
+void sandbox_end(void);
 
 #endif /* PVHV_VMM_H */
