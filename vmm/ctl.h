@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The internal header of pvhvctl: what crosses its files, grouped by the file
+ * that owns it.  What it shares with pvhv-run is in vmm.h.
+ */
+#ifndef PVHV_CTL_H
+#define PVHV_CTL_H
+
+#include <jansson.h>
+
+#include "vmm.h"
+
+/* How the process ends; pvhvctl(1) documents the same numbers. */
+#define CTL_OK		0
+#define CTL_ERROR	1	/* wrong usage, or this host cannot do it */
+#define CTL_NO_MACHINE	2	/* none of that name runs */
+#define CTL_REFUSED	3	/* the machine says no, and why */
+#define CTL_LOST	4	/* no answer in time, or none at all */
+
+struct ctl_command {
+	const char *name;
+	const char *args;	/* for the usage line */
+	const char *help;
+	int least, most;	/* number of arguments; -1: any */
+	int (*run)(int argc, char **argv);
+};
+
+/* pvhvctl.c */
+extern bool ctl_json;		/* --json */
+extern const char *ctl_usage;	/* "pvhvctl disk resize MACHINE DISK SIZE" */
+int ctl_wrong_usage(void);
+int ctl_dispatch(const struct ctl_command *table, const char *before, int argc,
+		 char **argv);
+
+/* ctl_client.c: HTTP over a machine's control socket. */
+#define CTL_TIMEOUT_S		120
+
+extern char ctl_errno[32];	/* of the last CTL_REFUSED: "EBUSY", or "" */
+
+struct ctl_stream {
+	int fd;
+	int status;		/* of the answer */
+	char buf[16 * 1024 + 1];
+	size_t len;		/* what has come in behind the head */
+};
+
+bool ctl_socket_path(const char *machine, char *path, size_t len);
+/* @body may be NULL and is taken over; *@answer may be NULL for "not JSON". */
+int ctl_request(const char *machine, const char *method, const char *path,
+		json_t *body, json_t **answer);
+int ctl_get(const char *machine, const char *path, json_t **answer);
+int ctl_get_text(const char *machine, const char *path, char **text);
+/* Like ctl_get(), but silent and quick: for looking around. */
+int ctl_probe(const char *socket_path, json_t **answer);
+/* An answer that does not end, or another protocol: 0 and an open stream. */
+int ctl_stream(const char *machine, const char *path, const char *fields,
+	       int expect, struct ctl_stream *st);
+/* "/api/v1/disks/NAME/resize", encoded; static storage. */
+const char *ctl_path(const char *kind, const char *name, const char *what);
+
+/* ctl_print.c: JSON for people. */
+void ctl_print(const json_t *value);
+int ctl_show(json_t *value);
+void ctl_size(char *buf, size_t len, u64 bytes);
+void ctl_duration(char *buf, size_t len, double seconds);
+
+/* ctl_machine.c, ctl_device.c, ctl_console.c, ctl_copy.c, ctl_image.c */
+int ctl_list(int argc, char **argv);
+int ctl_status(int argc, char **argv);
+int ctl_pause(int argc, char **argv);
+int ctl_resume(int argc, char **argv);
+int ctl_powerbutton(int argc, char **argv);
+int ctl_reset(int argc, char **argv);
+int ctl_stop(int argc, char **argv);
+int ctl_stats(int argc, char **argv);
+int ctl_metrics(int argc, char **argv);
+int ctl_events(int argc, char **argv);
+int ctl_balloon(int argc, char **argv);
+int ctl_disk(int argc, char **argv);
+int ctl_net(int argc, char **argv);
+int ctl_console(int argc, char **argv);
+int ctl_snapshot_disk(int argc, char **argv);
+int ctl_clone_disk(int argc, char **argv);
+int ctl_image(int argc, char **argv);
+
+#endif /* PVHV_CTL_H */
