@@ -19,6 +19,7 @@ PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 COMPDIR ?= $(PREFIX)/share/bash-completion/completions
+LIBEXECDIR ?= $(PREFIX)/libexec/pvhv
 UNITDIR ?= /lib/systemd/system
 UDEVDIR ?= /lib/udev/rules.d
 DKMSDIR ?= /usr/src/pvhv-$(VERSION)
@@ -83,6 +84,8 @@ bench:
 install: vmm
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(DKMSDIR)
 	install -m 755 vmm/pvhv-run vmm/pvhvctl $(DESTDIR)$(BINDIR)/
+	install -d $(DESTDIR)$(LIBEXECDIR)
+	install -m 755 vmm/image/debian vmm/image/tar2ext4 $(DESTDIR)$(LIBEXECDIR)/
 	install -D -m 644 vmm/completion/pvhvctl $(DESTDIR)$(COMPDIR)/pvhvctl
 	for unit in vmm/systemd/*.service; do \
 		sed 's|/usr/bin/pvhv-run|$(BINDIR)/pvhv-run|' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} && \
@@ -112,6 +115,7 @@ endif
 	rm -rf $(DESTDIR)$(DKMSDIR)
 	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(BINDIR)/pvhvctl $(DESTDIR)$(COMPDIR)/pvhvctl $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard vmm/systemd/*.service)))
+	rm -rf $(DESTDIR)$(LIBEXECDIR)
 	for page in docs/man/*.[1-8]; do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
 
 clean:

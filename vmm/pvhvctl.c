@@ -39,6 +39,8 @@ static const struct ctl_command commands[] = {
 	{ "metrics", "MACHINE", "the same for Prometheus", 1, 1, ctl_metrics },
 	{ "events", "MACHINE", "what happens from now on, a line each", 1, 1,
 	  ctl_events },
+	{ "image", "debian [OPTION]... OUT", "make a disk image", 0, -1,
+	  ctl_image },
 	{ }
 };
 
