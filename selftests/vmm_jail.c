@@ -129,6 +129,7 @@ static long do_execve(void) { return execl("/bin/true", "true", NULL); }
 static long do_clone(void) { return fork() ? 0 : (_exit(0), 0); }
 static long do_openat(void) { return open("/etc/passwd", O_RDONLY); }
 static long do_socket(void) { return socket(AF_INET, SOCK_STREAM, 0); }
+static long do_netlink(void) { return socket(AF_NETLINK, SOCK_RAW, 0); }
 static long do_connect(void) { return syscall(SYS_connect, -1, NULL, 0) < 0 ? 0 : -1; }
 static long do_ptrace(void) { return syscall(SYS_ptrace, 0, 0, 0, 0); }
 static long do_mount(void) { return syscall(SYS_mount, "x", "/", "tmpfs", 0, NULL); }
@@ -230,6 +231,7 @@ static void test_features(void)
 	static const struct attempt sock[] = { { "recvfrom", do_recvfrom }, { "ioctl", do_ioctl_stats }, { } };
 	static const struct attempt disk[] = { { "ioctl", do_ioctl_ficlone }, { } };
 	static const struct attempt server[] = { { "socket", do_socket }, { "connect", do_connect }, { "openat", do_openat }, { } };
+	static const struct attempt net[] = { { "socket", do_netlink }, { } };
 	static const struct attempt load[] = { { "mmap", do_load }, { } };
 	static const struct attempt crimes[] = { COMMON_CRIMES, { "mmap", do_wx }, { } };
 	static const struct attempt no_load[] = { { "mmap", do_load }, { } };
@@ -240,6 +242,8 @@ static void test_features(void)
 	lives(JAIL_MAIN, JAIL_DISK, disk);
 	lives(JAIL_MAIN, JAIL_CONNECT, server);
 	lives(JAIL_MAIN, JAIL_LOAD, load);
+	lives(JAIL_MAIN, JAIL_NET, net);
+	dies(JAIL_MAIN, JAIL_NET, no_server);
 	dies(JAIL_MAIN, 0xff, crimes);
 	dies(JAIL_MAIN, 0xff & ~JAIL_LOAD, no_load);
 	dies(JAIL_MAIN, 0xff & ~JAIL_CONNECT, no_server);

@@ -82,6 +82,9 @@ COMMAND(resume)
 COMMAND(reset)
 COMMAND(target)
 COMMAND(limits)
+COMMAND(limit)
+COMMAND(link)
+COMMAND(announce)
 COMMAND(thaw)
 
 static void run_powerbutton(void *arg, json_t *params, struct control_call *call)
@@ -167,6 +170,9 @@ static const struct control_command commands[] = {
 	{ "target", run_target, { { "target", CONTROL_U64, true } } },
 	{ "resize", run_resize, { { "size", CONTROL_U64, true } } },
 	{ "limits", run_limits, { { "iops", CONTROL_U64, false }, { "bps", CONTROL_U64, false } } },
+	{ "limit", run_limit, { { "bps", CONTROL_U64, true } } },
+	{ "link", run_link, { { "up", CONTROL_BOOL, true } } },
+	{ "announce", run_announce, { } },
 	{ "snapshot", run_snapshot, { { "path", CONTROL_STRING, true } } },
 	{ "clone", run_clone, { { "path", CONTROL_STRING, true } } },
 	{ "freeze", run_freeze, { { "ms", CONTROL_U64, false } } },
@@ -380,8 +386,11 @@ static void test_devices(void)
 	CTL("disk limits vm 'disk 0' bps=10M iops=0", 0, "", NULL);
 	CTL("net show vm net0", 0, "name: net0\nlink:\n  mac: 52:54:00:00:00:01\nqueues:\n  rx: 1\n", NULL);
 	CTL("net limits vm net0 bps=0", 0, "", NULL);
+	CTL("net link vm net0 down", 0, "", NULL);
+	CTL("net link vm net0 off", 1, "", "usage: pvhvctl net link");
+	CTL("net announce vm net0", 0, "", NULL);
 	ASKED("disk resize {\"size\":1073741824}\ndisk resize {\"size\":0}\ndisk limits {\"bps\":10485760,\"iops\":0}\n"
-	      "net limits {\"bps\":0}\n");
+	      "net limit {\"bps\":0}\nnet link {\"up\":false}\nnet announce {}\n");
 	CTL("stats vm", 0, "vm:\n  inner-name:\n    exits_total: 7\n", NULL);
 	CTL("--json stats vm", 0, "{\"vm\":{\"inner-name\":{\"exits_total\":7}}}\n", NULL);
 	CTL("metrics vm", 0, "# HELP pvhv_vm_exits_total Exits\n# TYPE pvhv_vm_exits_total counter\n"

@@ -103,7 +103,8 @@ void control_destroy(void);
 /*
  * metrics.c: numbers, as Prometheus reads them and as JSON.  Names have no
  * prefix and end in the unit, counters in _total: "read_bytes_total" of a disk
- * becomes pvhv_disk_read_bytes_total{vm="...",disk="disk0"}.
+ * becomes pvhv_disk_read_bytes_total{vm="...",disk="disk0"}.  @help must stay,
+ * all else is copied.
  */
 void metric_counter(struct metric_set *set, const char *name, const char *help,
 		    u64 value);

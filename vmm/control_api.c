@@ -263,7 +263,9 @@ static const struct control_route routes[] = {
 	{ "POST", API "/disks/{disk}/switch", run_with_body, "disk", "switch" },
 	{ "GET", API "/nets", get_all, "net", NULL },
 	{ "GET", API "/nets/{net}", get_one, "net", NULL },
-	{ "PUT", API "/nets/{net}/limits", run_with_body, "net", "limits" },
+	{ "PUT", API "/nets/{net}/limits", run_with_body, "net", "limit" },
+	{ "PUT", API "/nets/{net}/link", run_with_body, "net", "link" },
+	{ "POST", API "/nets/{net}/announce", run_command, "net", "announce" },
 	{ "GET", API "/vcpus", get_all, "vcpu", NULL },
 };
 

@@ -141,12 +141,32 @@ static int net_limits(int argc, char **argv)
 	return set_limits("nets", false, argc, argv);
 }
 
+static int net_link(int argc, char **argv)
+{
+	bool up = !strcmp(argv[3], "up");
+
+	(void)argc;
+	if (!up && strcmp(argv[3], "down"))
+		return ctl_wrong_usage();
+	return put("PUT", argv[1], ctl_path("nets", argv[2], "link"),
+		   json_pack("{s:b}", "up", up));
+}
+
+static int net_announce(int argc, char **argv)
+{
+	(void)argc;
+	return put("POST", argv[1], ctl_path("nets", argv[2], "announce"),
+		   NULL);
+}
+
 int ctl_net(int argc, char **argv)
 {
 	static const struct ctl_command commands[] = {
 		{ "list", "MACHINE", "", 1, 1, net_list },
 		{ "show", "MACHINE NET", "", 2, 2, net_show },
 		{ "limits", "MACHINE NET bps=RATE", "", 3, 3, net_limits },
+		{ "link", "MACHINE NET up|down", "", 3, 3, net_link },
+		{ "announce", "MACHINE NET", "", 2, 2, net_announce },
 		{ }
 	};
 

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "jail.h"
@@ -36,6 +37,7 @@ enum which {
 	CODE,		/* a file's, which is not writable */
 	OWN_PROCESS,	/* the first argument is our process ID */
 	ABORT,		/* the first argument is SIGABRT: abort() */
+	NETLINK,	/* a socket to ask the kernel about networks */
 };
 
 static const struct {
@@ -66,7 +68,7 @@ static const struct {
 	{ SCMP_SYS(getpid), M | V, 0, ANY },
 	{ SCMP_SYS(getrandom), M | V, 0, ANY },
 	{ SCMP_SYS(getrusage), M, 0, ANY },
-	{ SCMP_SYS(getsockname), M, JAIL_CONNECT, ANY },
+	{ SCMP_SYS(getsockname), M, JAIL_CONNECT | JAIL_NET, ANY },
 	{ SCMP_SYS(getsockopt), M, JAIL_CONNECT | JAIL_SOCKET | JAIL_NET, ANY },
 	{ SCMP_SYS(gettid), M | V, 0, ANY },
 	{ SCMP_SYS(gettimeofday), M | V, 0, ANY },
@@ -112,10 +114,11 @@ static const struct {
 	{ SCMP_SYS(recvmsg), M, JAIL_CONNECT | JAIL_NET, ANY },
 	{ SCMP_SYS(sendmmsg), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(socket), M, JAIL_CONNECT, ANY },
+	{ SCMP_SYS(socket), M, JAIL_NET, NETLINK },
 	{ SCMP_SYS(socketpair), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(connect), M, JAIL_CONNECT, ANY },
-	{ SCMP_SYS(bind), M, JAIL_CONNECT, ANY },
-	{ SCMP_SYS(setsockopt), M, JAIL_CONNECT, ANY },
+	{ SCMP_SYS(bind), M, JAIL_CONNECT | JAIL_NET, ANY },
+	{ SCMP_SYS(setsockopt), M, JAIL_CONNECT | JAIL_NET, ANY },
 };
 
 static const struct {
@@ -198,6 +201,9 @@ static int allow(scmp_filter_ctx ctx, int nr, enum which which)
 	case ABORT:
 		return seccomp_rule_add(ctx, yes, nr, 1,
 			SCMP_A0(SCMP_CMP_EQ, SIGABRT));
+	case NETLINK:
+		return seccomp_rule_add(ctx, yes, nr, 1,
+			SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
 	}
 	return -EINVAL;
 }

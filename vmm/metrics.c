@@ -15,7 +15,7 @@
 
 struct sample {
 	const struct control_source *src;
-	const char *name;
+	char name[64];
 	const char *help;
 	char key[16];		/* a further label, or empty */
 	char value[32];
@@ -56,7 +56,7 @@ static struct sample *add(struct metric_set *set, const char *name,
 	s = &set->sample[set->nr++];
 	memset(s, 0, sizeof(*s));
 	s->src = set->src;
-	s->name = name;
+	snprintf(s->name, sizeof(s->name), "%s", name);
 	s->help = help;
 	if (set->key) {
 		snprintf(s->key, sizeof(s->key), "%s", set->key);

@@ -30,7 +30,7 @@ static const struct ctl_command commands[] = {
 	{ "balloon", "MACHINE [SIZE]", "memory it should keep", 1, 2,
 	  ctl_balloon },
 	{ "disk", "list|show|resize|limits ...", "its disks", 0, -1, ctl_disk },
-	{ "net", "list|show|limits ...", "its networks", 0, -1, ctl_net },
+	{ "net", "list|show|limits|link|announce ...", "its networks", 0, -1, ctl_net },
 	{ "snapshot-disk", "MACHINE DISK PATH [--overlay PATH]",
 	  "keep a disk's present content", 3, -1, ctl_snapshot_disk },
 	{ "clone-disk", "MACHINE DISK PATH [--overlay PATH]",
