@@ -87,6 +87,7 @@ struct net_link_change {
 
 int net_link_get(const char *name, struct net_link *link);
 int net_link_set(int index, const struct net_link_change *change);
+void net_link_close(void);
 
 /* net.c: what all of them share. */
 struct net;

@@ -94,7 +94,7 @@ static int parse_link(struct nl_msg *msg, void *arg)
 	struct net_link *link = arg;
 	struct ifinfomsg *ifi;
 
-	if (hdr->nlmsg_type != RTM_NEWLINK ||
+	if (!link || hdr->nlmsg_type != RTM_NEWLINK ||
 	    nlmsg_parse(hdr, sizeof(*ifi), tb, IFLA_MAX, NULL))
 		return NL_SKIP;
 	ifi = nlmsg_data(hdr);
@@ -111,25 +111,56 @@ static int parse_link(struct nl_msg *msg, void *arg)
 	return NL_OK;
 }
 
-/* Sends @msg, which it frees, and waits for what comes of it. */
-static int talk(struct nl_msg *msg, struct net_link *link)
+/* One for all, and kept: a sandboxed process may not make new ones. */
+static struct nl_sock *sock;
+
+static int open_sock(void)
 {
-	struct nl_sock *sock = nl_socket_alloc();
 	int ret;
 
-	if (!sock) {
-		nlmsg_free(msg);
-		return -ENOMEM;
-	}
-	if (link)
-		nl_socket_modify_cb(sock, NL_CB_VALID, NL_CB_CUSTOM,
-				    parse_link, link);
+	if (sock)
+		return 0;
+	sock = nl_socket_alloc();
+	if (!sock)
+		return -NLE_NOMEM;
+	/* It counts acknowledgements, which not every message asks for. */
+	nl_socket_disable_seq_check(sock);
 	ret = nl_connect(sock, NETLINK_ROUTE);
-	if (ret)
-		nlmsg_free(msg);
-	else
-		ret = nl_send_sync(sock, msg);
+	if (ret < 0)
+		net_link_close();
+	return ret;
+}
+
+void net_link_close(void)
+{
 	nl_socket_free(sock);
+	sock = NULL;
+}
+
+/*
+ * Sends @msg, which it frees, and waits for the one message that comes of it:
+ * what was asked for, or an acknowledgement where nothing was.
+ */
+static int talk(struct nl_msg *msg, struct net_link *link)
+{
+	int ret = open_sock();
+
+	if (ret < 0) {
+		nlmsg_free(msg);
+		return to_errno(ret);
+	}
+	nl_socket_modify_cb(sock, NL_CB_VALID, NL_CB_CUSTOM, parse_link, link);
+	if (link)
+		nl_socket_disable_auto_ack(sock);
+	else
+		nl_socket_enable_auto_ack(sock);
+	ret = nl_send_auto(sock, msg);
+	nlmsg_free(msg);
+	if (ret >= 0)
+		ret = nl_recvmsgs_default(sock);
+	/* Answers that still come are for nobody. */
+	if (ret < 0)
+		net_link_close();
 	return to_errno(ret < 0 ? ret : 0);
 }
 

@@ -43,4 +43,5 @@ void nets_close(struct vm *vm)
 		net_control_remove(vm->net_sources[i]);
 		vm->net_sources[i] = NULL;
 	}
+	net_link_close();
 }
