@@ -109,6 +109,11 @@ refused "memory beyond any address" "--memory" -k random -m 99999999999T
 refused "cpus 0" "--cpus" -k random -c 0
 refused "cpus too many" "--cpus" -k random -c 100000
 refused "console unknown" "--console" -k random --console teletype
+refused "network not named" "--net.*tap=NAME" -k random --net mac=52:54:00:00:00:01
+refused "network's tap name too long" "tap=.*15 letters" -k random --net tap=a234567890123456
+refused "network's address a group's" "mac=01:.*even" -k random --net tap=t,mac=01:00:5e:00:00:01
+refused "network's queues 0" "queues=0.*1 to 8" -k random -n tap=t,queues=0
+refused "network's key unknown" "'speed'" -k random -n tap=t,speed=1
 refused "huge page kind unknown" "hugepages" -k random --memory size=1G,hugepages=3M
 refused "disk without a path" "--disk: no path" -k random --disk readonly=on
 refused "disk key unknown" "--disk: 'file' is an unknown key" -k random --disk file=x
@@ -147,6 +152,8 @@ if [ -n "$kernel" ]; then
 	fi
 	refused "initrd larger than memory" "initrd.*--memory" -k good -i initrd -m 128M
 	refused "command line too long" "--append.*shorten" -k good -p "$(head -c 70000 /dev/zero | tr '\0' x)"
+	refused "bridge missing" "bridge=pvhv-none.*ip link add" -k good --net bridge=pvhv-none
+	refused "tap that is none" "tap=lo.*no tap" -k good --net tap=lo
 	refused "no device" "$none: .*(modprobe|AMD-V)" -k good --dev $none --console file=left/log
 	refused "device of another kind" "/dev/null: .*--dev" -k good --dev /dev/null --console file=left/log
 	refused "console in no directory" "--console" -k good --console file=left/no/log

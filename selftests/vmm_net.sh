@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verifies networks with a stock guest: it gets its address by DHCP over a bridge of the host, is reached by ping, and TCP
-# carries files both ways unharmed; by pvhv-run itself and by vhost-net, with one queue pair and with several, with a limit.
-# New taps are gone afterwards, one that was there stays.
+# carries files both ways unharmed; by pvhv-run itself and by vhost-net, with one queue pair and with several, with interrupts by
+# line, with a limit. New taps are gone afterwards, one that was there stays.
 #
 #   vmm_net.sh [KERNEL]...     KERNEL: 6.1 (default), 6.12
 #
@@ -118,6 +118,7 @@ initrd_for() { # KERNEL
 	[ -e "initrd-$1" ] || "$mkguest" --add workload --kernel "$1" --modules virtio_pci,virtio_net "initrd-$1" 'sh workload'
 }
 
+extra=
 # guest NAME KERNEL CPUS NET FLOWS [EXPECTED LINE]...
 guest() {
 	name="$2: $1"
@@ -133,7 +134,7 @@ guest() {
 	nc -l -p 6000 -e sh -c 'cat >up' &
 	receiver=$!
 	"$run" --dev "$dev" --kernel "$guests/vmlinuz-$kernel" --initrd "initrd-$kernel" --name test --cpus "$cpus" --memory 256M \
-		--append "console=ttyS0 loglevel=4 panic=-1 test.flows=$flows" --net "$net" --exit-port >out 2>err </dev/null
+		--append "console=ttyS0 loglevel=4 panic=-1 test.flows=$flows $extra" --net "$net" --exit-port >out 2>err </dev/null
 	status=$?
 	kill $receiver 2>/dev/null
 	wait $receiver 2>/dev/null
@@ -170,6 +171,9 @@ for k; do
 	fi
 	guest "4 queues" "$k" 2 tap=tap0,bridge=br0,queues=4,vhost=off 4
 	guest "4 queues, vhost" "$k" 2 tap=tap0,bridge=br0,queues=4,vhost=auto 4
+	extra=pci=nomsi
+	guest "without MSI-X" "$k" 1 tap=tap0,bridge=br0,vhost=auto 1
+	extra=
 	guest "1 MiB/s" "$k" 1 bridge=br0,bps=1M 1
 	ip tuntap add name old mode tap 2>/dev/null && ip link set old mtu 1400
 	guest "a tap that was there" "$k" 1 tap=old,bridge=br0 1

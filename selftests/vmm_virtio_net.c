@@ -63,7 +63,9 @@ static void on_reset(struct virtio *dev)
 	nr_reset++;
 }
 
-static const struct virtio_transport transport = { on_queue, on_config, on_reset };
+static const struct virtio_transport transport = {
+	.notify_queue = on_queue, .notify_config = on_config, .reset = on_reset,
+};
 
 static void woken(void *arg)
 {

@@ -133,6 +133,11 @@ struct virtio_transport {
 	void (*notify_config)(struct virtio *v);
 	/* Main thread: back to the state after power-on. */
 	void (*reset)(struct virtio *v);
+	/*
+	 * Whether a write to a queue's call_fd is all that an interrupt takes,
+	 * so that the host's kernel can make it.
+	 */
+	bool (*calls_reach)(struct virtio *v);
 };
 
 struct virtio_queue {

@@ -202,7 +202,7 @@ static void vnet_start(struct virtio *v)
 		vnet_rx_start(n, i);
 		n->tx[i].blocked = false;
 	}
-	if (n->vhost)
+	if (n->vhost && v->transport && v->transport->calls_reach(v))
 		start_foreign(n);
 	ret = net_start(n->net, &front, n->active, n->offload, n->foreign);
 	if (ret)

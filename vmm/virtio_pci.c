@@ -431,6 +431,14 @@ static void notify_config(struct virtio *v)
 	interrupt(vp, config_source(vp), ISR_CONFIG);
 }
 
+/* The line takes the ISR byte. */
+static bool calls_reach(struct virtio *v)
+{
+	struct virtio_pci *vp = v->transport_data;
+
+	return atomic_load(&vp->use_msix);
+}
+
 static void reset(struct virtio *v)
 {
 	struct virtio_pci *vp = v->transport_data;
@@ -451,6 +459,7 @@ static const struct virtio_transport transport = {
 	.notify_queue = notify_queue,
 	.notify_config = notify_config,
 	.reset = reset,
+	.calls_reach = calls_reach,
 };
 
 /* State. */
