@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -64,4 +65,16 @@ int rundir_socket(char *buf, size_t len, const char *name)
 		return -EINVAL;
 	return snprintf(buf, len, "%s/%s" SUFFIX, dir, name) < (int)len ? 0 :
 	       -ENAMETOOLONG;
+}
+
+/* The machine whose socket has that file name; false if it is no socket's. */
+bool rundir_name_of(char *buf, size_t len, const char *file)
+{
+	size_t n = strlen(file), end = strlen(SUFFIX);
+
+	if (n <= end || strcmp(file + n - end, SUFFIX) || n - end >= len)
+		return false;
+	memcpy(buf, file, n - end);
+	buf[n - end] = 0;
+	return rundir_name_ok(buf);
 }

@@ -194,6 +194,7 @@ int rundir_path(char *buf, size_t len);
 int rundir_make(void);
 bool rundir_name_ok(const char *name);
 int rundir_socket(char *buf, size_t len, const char *name);
+bool rundir_name_of(char *buf, size_t len, const char *file);
 
 /* options.c: the command line. */
 #define NETS_MAX		8
