@@ -462,7 +462,7 @@ struct console *console_create(const struct console_guest *guest)
 
 int console_open(struct console *con, enum console_kind kind, const char *path)
 {
-	int ret = console_host_open(&con->host, kind, path);
+	int ret = console_host_open(&con->host, "--console", kind, path);
 
 	if (ret)
 		return ret;

@@ -17,7 +17,7 @@
 
 #include "vmm.h"
 
-static int check_directory(const char *path)
+static int check_directory(const char *option, const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir;
@@ -27,26 +27,27 @@ static int check_directory(const char *path)
 	if (!dir)
 		return fail(-ENOMEM, "out of memory");
 	if (access(dir, W_OK | X_OK))
-		err = fail(-errno, "--console: '%s': %s: name a path that can be written",
-			   path, strerror(errno));
+		err = fail(-errno, "%s: '%s': %s: name a path that can be written",
+			   option, path, strerror(errno));
 	free(dir);
 	return err;
 }
 
 /* Could it be opened?  Makes nothing. */
-int console_host_check(enum console_kind kind, const char *path)
+int console_host_check(const char *option, enum console_kind kind,
+		       const char *path)
 {
 	struct stat st;
 
 	if (kind == CONSOLE_SOCKET)
-		return usock_check("--console", path);
+		return usock_check(option, path);
 	if (kind == CONSOLE_FILE && !stat(path, &st)) {
 		if (S_ISDIR(st.st_mode) || access(path, W_OK))
-			return fail(-EACCES, "--console: '%s': cannot be written: name another file",
-				    path);
+			return fail(-EACCES, "%s: '%s': cannot be written: name another file",
+				    option, path);
 		return 0;
 	}
-	return kind == CONSOLE_FILE ? check_directory(path) : 0;
+	return kind == CONSOLE_FILE ? check_directory(option, path) : 0;
 }
 
 static int open_stdio(struct console_host *host)
@@ -65,7 +66,7 @@ static int open_stdio(struct console_host *host)
 	       fail(-EIO, "--console: cannot set the terminal to raw mode: use --console pty") : 0;
 }
 
-static int open_pty(struct console_host *host)
+static int open_pty(struct console_host *host, const char *option)
 {
 	struct termios tio;
 	const char *name;
@@ -86,47 +87,53 @@ static int open_pty(struct console_host *host)
 	close(slave);
 	host->in = host->out;
 	snprintf(host->pty, sizeof(host->pty), "%s", name);
-	note("console is %s", name);
+	note("%s is %s", option + strspn(option, "-"), name);
 	return 0;
 fail:
 	err = -errno;
-	return fail(err, "--console: cannot make a pseudo-terminal: %s",
+	return fail(err, "%s: cannot make a pseudo-terminal: %s", option,
 		    strerror(-err));
 }
 
-static int open_file(struct console_host *host)
+static int open_file(struct console_host *host, const char *option)
 {
 	host->out = open(host->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
 			 O_NOCTTY, 0644);
 	if (host->out < 0)
-		return fail(-errno, "--console: '%s': %s: name a file that can be written",
-			    host->path, strerror(errno));
+		return fail(-errno, "%s: '%s': %s: name a file that can be written",
+			    option, host->path, strerror(errno));
 	return 0;
 }
 
-int console_host_open(struct console_host *host, enum console_kind kind,
-		      const char *path)
+void console_host_init(struct console_host *host)
 {
-	int ret = 0;
-
 	memset(host, 0, sizeof(*host));
-	host->kind = kind;
-	host->path = path;
+	host->kind = CONSOLE_NONE;
 	host->in = -1;
 	host->out = -1;
 	usock_init(&host->sock);
+}
+
+int console_host_open(struct console_host *host, const char *option,
+		      enum console_kind kind, const char *path)
+{
+	int ret = 0;
+
+	console_host_init(host);
+	host->kind = kind;
+	host->path = path;
 	switch (kind) {
 	case CONSOLE_STDIO:
 		ret = open_stdio(host);
 		break;
 	case CONSOLE_PTY:
-		ret = open_pty(host);
+		ret = open_pty(host, option);
 		break;
 	case CONSOLE_FILE:
-		ret = open_file(host);
+		ret = open_file(host, option);
 		break;
 	case CONSOLE_SOCKET:
-		ret = usock_listen(&host->sock, "--console", path, 1);
+		ret = usock_listen(&host->sock, option, path, 1);
 		break;
 	case CONSOLE_CONTROL:
 	case CONSOLE_NONE:
@@ -139,7 +146,8 @@ int console_host_open(struct console_host *host, enum console_kind kind,
 
 void console_host_close(struct console_host *host)
 {
-	tty_restore();
+	if (host->kind == CONSOLE_STDIO)
+		tty_restore();
 	if (host->out > STDERR_FILENO)
 		close(host->out);
 	usock_close(&host->sock);

@@ -91,7 +91,8 @@ static int check(struct vm *vm, const struct image *kernel,
 		ret = boot_check(kernel, initrd, opt->append, opt->memory,
 				 mode);
 	if (!ret)
-		ret = console_host_check(opt->console, opt->console_path);
+		ret = console_host_check("--console", opt->console,
+					 opt->console_path);
 	for (i = 0; !ret && i < opt->nr_nets; i++)
 		ret = net_check(&opt->nets[i]);
 	if (!ret)

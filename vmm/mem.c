@@ -6,6 +6,7 @@
  *     3.25 GiB and, what is more than that, from 4 GiB on.
  *  2. mem_at() is the only way from a guest address to a pointer; all else
  *     here is made of it.  A range that is not wholly RAM gives NULL.
+ *  3. mem_release(): memory that the guest does not need any more.
  */
 #include <errno.h>
 #include <string.h>
@@ -94,6 +95,8 @@ int mem_init(struct mem *mem, u64 size, enum mem_pages pages)
 	memset(mem, 0, sizeof(*mem));
 	mem->fd = -1;
 	mem->size = size;
+	mem->page = pages == MEM_PAGES_1G ? GIB : pages == MEM_PAGES_2M ?
+		    2 * MIB : 4 * KIB;
 	mem->low = size < LOW_RAM_MAX ? size : LOW_RAM_MAX;
 	mem->high = size - mem->low;
 
@@ -151,6 +154,20 @@ int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len)
 		return -EFAULT;
 	memcpy(data, p, len);
 	return 0;
+}
+
+/*
+ * The host may have it back: what of it is whole pages reads as zeroes from
+ * now on.  Advice: a host that cannot keeps it.
+ */
+void mem_release(const struct mem *mem, void *host, u64 len)
+{
+	uintptr_t start = ALIGN_UP((uintptr_t)host, mem->page);
+	uintptr_t end = ALIGN_DOWN((uintptr_t)host + len, mem->page);
+
+	if (start < end)
+		madvise((void *)start, end - start,
+			mem->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED);
 }
 
 /* From the file straight into RAM: no copy is held in between. */

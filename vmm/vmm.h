@@ -162,6 +162,7 @@ struct mem {
 	u64 size;		/* [c] */
 	u64 low;		/* [c] bytes below LOW_RAM_MAX */
 	u64 high;		/* [c] bytes from HIGH_RAM_BASE on */
+	u64 page;		/* [c] what can be given back singly */
 	int fd;			/* [c] memfd of huge pages, or -1 */
 };
 
@@ -171,6 +172,7 @@ void mem_fini(struct mem *mem);
 void *mem_at(const struct mem *mem, u64 gpa, u64 len);
 int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len);
 int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len);
+void mem_release(const struct mem *mem, void *host, u64 len);
 
 struct image;
 int mem_load(const struct mem *mem, u64 gpa, const struct image *img, u64 off,
@@ -705,9 +707,12 @@ struct console_host {
 	bool escape;		/* [m] a terminal: the escape key works */
 };
 
-int console_host_check(enum console_kind kind, const char *path);
-int console_host_open(struct console_host *host, enum console_kind kind,
-		      const char *path);
+/* @option is the one that asks for it, for messages. */
+int console_host_check(const char *option, enum console_kind kind,
+		       const char *path);
+void console_host_init(struct console_host *host);
+int console_host_open(struct console_host *host, const char *option,
+		      enum console_kind kind, const char *path);
 void console_host_close(struct console_host *host);
 bool console_host_waits(const struct console_host *host);
 
