@@ -239,6 +239,21 @@ enum console_kind {
 	CONSOLE_CONTROL, CONSOLE_NONE
 };
 
+#define PORTS_MAX		16
+
+struct port_options {
+	const char *name;
+	const char *path;
+	enum console_kind kind;
+	bool console;		/* a terminal in the guest, not a plain port */
+};
+
+struct balloon_options {
+	u64 keep;		/* bytes that the guest is to keep; 0: all */
+	bool reporting;
+	bool deflate_on_oom;
+};
+
 struct options {
 	const char *kernel;
 	const char *initrd;
@@ -257,6 +272,10 @@ struct options {
 	struct net_options nets[NETS_MAX];
 	u32 nr_disks;
 	struct disk_options disks[DISKS_MAX];
+	u32 nr_ports;
+	struct port_options ports[PORTS_MAX];
+	struct balloon_options balloon_opt;
+	bool balloon;
 	u64 rng_bps;		/* 0: no limit */
 	bool rng;
 	const char *user;
@@ -436,6 +455,8 @@ struct vm {
 	struct irq_routes *routes;	/* [c] NULL: the kernel's own */
 	struct pci_bus *pci;		/* [c] NULL: nothing is on it */
 	struct disks *disks;		/* [c] NULL without */
+	struct ports *ports;		/* [c] NULL without */
+	struct virtio *balloon;		/* [c] NULL without */
 	struct virtio *virtios;		/* [c] all, by their next */
 	struct boot boot;		/* [c] */
 	u64 rsdp;			/* [c] */
@@ -473,6 +494,14 @@ u32 vm_resume(struct vm *vm, u32 owners);
 bool vm_paused(const struct vm *vm);
 void vm_when_paused(struct vm *vm, struct pause_wait *wait);
 void vm_add_notifier(struct vm *vm, struct run_notifier *n);
+
+/* ports.c: the consoles and ports of a machine; port.h has one of them. */
+struct ports;
+int ports_check(const struct options *opt);
+int ports_create(struct vm *vm);
+int ports_open(struct vm *vm);
+void ports_close(struct vm *vm);
+void ports_destroy(struct vm *vm);
 
 /* disks.c: the disks of a machine; blk.h has one of them. */
 struct disks;
