@@ -1168,12 +1168,38 @@ static void test_options_good(void)
 	ASSERT(opt.version);
 }
 
+static void test_options_devices(void)
+{
+	struct options opt;
+
+	ASSERT_EQ(parse(&opt, "-k a"), 0);
+	ASSERT(!opt.rng && !opt.balloon && !opt.nr_ports);
+	ASSERT_EQ(parse(&opt, "-k a --rng --balloon"), 0);
+	ASSERT(opt.rng && !opt.rng_bps && opt.balloon && opt.balloon_opt.reporting && opt.balloon_opt.deflate_on_oom);
+	ASSERT_EQ(opt.balloon_opt.keep, 0);
+	ASSERT_EQ(parse(&opt, "-k a --rng=bps=64K --balloon=target=100,reporting=off,oom=off -m 200"), 0);
+	ASSERT_EQ(opt.rng_bps, 64 * KIB);
+	ASSERT_EQ(opt.balloon_opt.keep, 100 * MIB);
+	ASSERT(!opt.balloon_opt.reporting && !opt.balloon_opt.deflate_on_oom);
+	ASSERT_EQ(parse(&opt, "-k a --port name=org.agent.0,socket=/run/s --port file=/l,name=log --port name=c,pty,console=on"), 0);
+	ASSERT_EQ(opt.nr_ports, 3);
+	ASSERT(!strcmp(opt.ports[0].name, "org.agent.0") && !strcmp(opt.ports[0].path, "/run/s"));
+	ASSERT(opt.ports[0].kind == CONSOLE_SOCKET && !opt.ports[0].console);
+	ASSERT(opt.ports[1].kind == CONSOLE_FILE && opt.ports[2].kind == CONSOLE_PTY && opt.ports[2].console);
+	ASSERT_EQ(parse(&opt, "-k a --control /s --port name=x,control"), 0);
+	ASSERT_EQ(opt.ports[0].kind, CONSOLE_CONTROL);
+}
+
 static void test_options_bad(void)
 {
 	static const char * const bad[] = {
 		"", "-k", "--kernel", "-k a --frobnicate", "-k a -z", "-k a b", "-k a -m", "-k a -m x", "-k a -m -5",
 		"-k a -m 12Q", "-k a -m 12MM", "-k a -m 99999999999999999999", "-k a -m 99999999999T", "-k a -c 0", "-k a -c -1",
 		"-k a -c 4x", "-k a -c 99999", "-k a --memory size=1G,huge=yes", "-k a --memory hugepages=4K", "-k a --memory size",
+		"-k a --rng=x", "-k a --rng=bps=0", "-k a --rng=bps", "-k a --balloon=target=x", "-k a --balloon=oom=yes", "-k a --balloon=5",
+		"-k a --port", "-k a --port name=x", "-k a --port pty", "-k a --port name=,pty", "-k a --port name=a/b,pty",
+		"-k a --port name=.a,pty", "-k a --port name=x,pty,none", "-k a --port name=x,file=", "-k a --port name=x,file",
+		"-k a --port name=x,pty,console=1", "-k a --port name=x,pty=1", "-k a --port name=x,control",
 		"-k a --memory size=1G,off", "-k a --console tty", "-k a --console file=", "-k a --console stdio=x", "-k a --dry-run=1",
 	};
 	struct options opt;
@@ -1319,6 +1345,7 @@ static const struct tap_test tests[] = {
 	TEST(initrd_place),
 	TEST(memory_map),
 	TEST(options_good),
+	TEST(options_devices),
 	TEST(options_bad),
 	TEST(options_sizes),
 	TEST(escape),

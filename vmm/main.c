@@ -15,6 +15,7 @@
 
 #include "blk.h"
 #include "net.h"
+#include "port.h"
 
 /* A descriptor that we open must not become somebody's standard output. */
 static int fill_standard_fds(void)
@@ -60,6 +61,14 @@ static void print_plan(const struct options *opt, enum boot_mode mode)
 		net_options_print(&opt->nets[i]);
 	printf("console:  %s%s\n", console_name(opt),
 	       opt->console_path ? opt->console_path : "");
+	for (i = 0; i < opt->nr_ports; i++)
+		port_options_print(&opt->ports[i]);
+	if (opt->balloon)
+		printf("balloon:  keeps %llu MiB\n", (unsigned long long)
+		       ((opt->balloon_opt.keep ? opt->balloon_opt.keep :
+			 opt->memory) / MIB));
+	if (opt->rng)
+		printf("rng:      yes\n");
 	if (opt->control)
 		printf("control:  %s\n", opt->control);
 	if (opt->exit_port)
@@ -93,6 +102,8 @@ static int check(struct vm *vm, const struct image *kernel,
 	if (!ret)
 		ret = console_host_check("--console", opt->console,
 					 opt->console_path);
+	if (!ret)
+		ret = ports_check(opt);
 	for (i = 0; !ret && i < opt->nr_nets; i++)
 		ret = net_check(&opt->nets[i]);
 	if (!ret)

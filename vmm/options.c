@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "blk.h"
+#include "port.h"
 
 #define DEFAULT_DEV	"/dev/pvhv"
 #define DEFAULT_APPEND	"console=ttyS0"
@@ -17,8 +18,8 @@
 
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
-	OPT_EXIT_PORT, OPT_RNG, OPT_SANDBOX, OPT_USER, OPT_CHROOT, OPT_HELP,
-	OPT_VERSION
+	OPT_EXIT_PORT, OPT_RNG, OPT_PORT, OPT_BALLOON, OPT_SANDBOX, OPT_USER,
+	OPT_CHROOT, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -31,6 +32,8 @@ static const struct option longs[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "net", required_argument, NULL, 'n' },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "port", required_argument, NULL, OPT_PORT },
+	{ "balloon", optional_argument, NULL, OPT_BALLOON },
 	{ "rng", optional_argument, NULL, OPT_RNG },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "name", required_argument, NULL, OPT_NAME },
@@ -65,6 +68,10 @@ void options_help(void)
 	      "                         the same without privileges, by passt\n"
 	      "      --console KIND     stdio (default), pty, file=PATH, socket=PATH, control\n"
 	      "                         (clients of the control socket), none\n"
+	      "      --port name=NAME,socket=PATH|file=PATH|control|pty|none,console=on|off\n"
+	      "                         a virtio port, or another console (several times: several)\n"
+	      "      --balloon[=target=SIZE,reporting=on|off,oom=on|off]\n"
+	      "                         memory that the guest gives back (virtio-balloon)\n"
 	      "      --rng[=bps=RATE]   entropy of the host for the guest (virtio-rng)\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
@@ -172,6 +179,64 @@ static int parse_console(struct options *opt, const char *text)
 		    text);
 }
 
+static int parse_port(struct options *opt, char *text)
+{
+	struct port_options *port = &opt->ports[opt->nr_ports];
+	u32 i;
+	int ret;
+
+	if (opt->nr_ports == PORTS_MAX)
+		return fail(-E2BIG, "--port: %d are all that a machine can have: give fewer",
+			    PORTS_MAX);
+	ret = port_options_parse(port, text);
+	if (ret)
+		return ret;
+	for (i = 0; i < opt->nr_ports; i++)
+		if (!strcmp(opt->ports[i].name, port->name))
+			return fail(-EEXIST, "--port: name=%s is there twice: give each its own",
+				    port->name);
+	opt->nr_ports++;
+	return 0;
+}
+
+static int parse_switch(const char *option, const char *key, const char *value,
+			bool *on)
+{
+	if (strcmp(value, "on") && strcmp(value, "off"))
+		return fail(-EINVAL, "%s: %s=%s is unknown: use on or off",
+			    option, key, value);
+	*on = !strcmp(value, "on");
+	return 0;
+}
+
+/* "target=SIZE,reporting=on|off,oom=on|off", or nothing. */
+static int parse_balloon(struct options *opt, char *text)
+{
+	struct balloon_options *b = &opt->balloon_opt;
+	char *key, *value;
+	int ret = 0;
+
+	opt->balloon = true;
+	b->reporting = true;
+	b->deflate_on_oom = true;
+	while (!ret && text && options_next(&text, &key, &value)) {
+		if (value && !strcmp(key, "target"))
+			ret = options_size(value, &b->keep) ?
+			      fail(-EINVAL, "--balloon: target=%s is not a size: give one like 512M",
+				   value) : 0;
+		else if (value && !strcmp(key, "reporting"))
+			ret = parse_switch("--balloon", key, value,
+					   &b->reporting);
+		else if (value && !strcmp(key, "oom"))
+			ret = parse_switch("--balloon", key, value,
+					   &b->deflate_on_oom);
+		else
+			ret = fail(-EINVAL, "--balloon: unknown '%s': use target=, reporting=, oom=",
+				   key);
+	}
+	return ret;
+}
+
 /* "bps=RATE", or nothing. */
 static int parse_rng(struct options *opt, char *text)
 {
@@ -263,6 +328,10 @@ static int parse_one(struct options *opt, int c)
 		return parse_net(opt, optarg);
 	case OPT_CONSOLE:
 		return parse_console(opt, optarg);
+	case OPT_PORT:
+		return parse_port(opt, optarg);
+	case OPT_BALLOON:
+		return parse_balloon(opt, optarg);
 	case OPT_RNG:
 		return parse_rng(opt, optarg);
 	case OPT_CONTROL:
@@ -303,6 +372,7 @@ static int parse_one(struct options *opt, int c)
 static int settle_control(struct options *opt)
 {
 	int ret;
+	u32 i;
 
 	opt->control_option = "--control";
 	if (opt->control && !strcmp(opt->control, "none")) {
@@ -320,6 +390,9 @@ static int settle_control(struct options *opt)
 	}
 	if (opt->console == CONSOLE_CONTROL && !opt->control)
 		return fail(-EINVAL, "--console: 'control' needs a control socket: give --control PATH");
+	for (i = 0; i < opt->nr_ports; i++)
+		if (opt->ports[i].kind == CONSOLE_CONTROL && !opt->control)
+			return fail(-EINVAL, "--port: 'control' needs a control socket: give --control PATH");
 	return 0;
 }
 
@@ -347,6 +420,8 @@ int options_parse(struct options *opt, int argc, char **argv)
 	if (optind < argc)
 		return fail(-EINVAL, "'%s' is not an option: see pvhv-run --help",
 			    argv[optind]);
+	if (opt->balloon_opt.keep > opt->memory)
+		return fail(-ERANGE, "--balloon: target= is more than the machine's memory: give less");
 	if (!opt->kernel)
 		return fail(-EINVAL, "no kernel: name one with --kernel FILE");
 	return settle_control(opt);

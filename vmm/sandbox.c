@@ -31,6 +31,16 @@ static u32 disks_need(const struct options *opt)
 	return need;
 }
 
+static bool has_sockets(const struct options *opt)
+{
+	bool any = opt->console == CONSOLE_SOCKET;
+	u32 i;
+
+	for (i = 0; i < opt->nr_ports; i++)
+		any |= opt->ports[i].kind == CONSOLE_SOCKET;
+	return any;
+}
+
 /* Before anything is made: could it be entered? */
 int sandbox_check(const struct options *opt)
 {
@@ -54,7 +64,7 @@ int sandbox_enter(const struct options *opt)
 	jail_need(disks_need(opt));
 	if (opt->nr_nets)
 		jail_need(JAIL_NET);
-	if (opt->control || opt->console == CONSOLE_SOCKET)
+	if (opt->control || has_sockets(opt))
 		jail_need(JAIL_SOCKET);
 	ret = jail_drop();
 	return ret ? ret : jail_prepare();

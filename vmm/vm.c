@@ -21,6 +21,7 @@
 #include "control.h"
 #include "net.h"
 #include "virtio.h"
+#include "virtio_balloon.h"
 
 static const struct {
 	int cap;
@@ -352,6 +353,18 @@ static int create_rng(struct vm *vm)
 	return v ? vm_add_virtio(vm, v) : -ENOMEM;
 }
 
+static int create_balloon(struct vm *vm)
+{
+	if (!vm->opt->balloon)
+		return 0;
+	vm->balloon = virtio_balloon_create(&vm->mem, "balloon",
+					    &vm->opt->balloon_opt);
+	if (!vm->balloon)
+		return -ENOMEM;
+	balloon_control_add(vm->balloon);
+	return vm_add_virtio(vm, vm->balloon);
+}
+
 static int create_console(struct vm *vm)
 {
 	const struct console_guest guest = {
@@ -380,6 +393,10 @@ int vm_create(struct vm *vm)
 		ret = create_devices(vm);
 	if (!ret)
 		ret = disks_create(vm);
+	if (!ret)
+		ret = ports_create(vm);
+	if (!ret)
+		ret = create_balloon(vm);
 	if (!ret)
 		ret = create_rng(vm);
 	if (!ret)
@@ -463,9 +480,11 @@ int vm_run(struct vm *vm)
 	if (ret)
 		goto signals;
 	disks_attach(vm);
+	ret = ports_open(vm);
 	vm_virtio_open(vm);
 	notify_open();
-	ret = control_vm_start(vm);
+	if (!ret)
+		ret = control_vm_start(vm);
 	if (!ret)
 		ret = start_vcpus(vm);
 	if (ret)
@@ -487,6 +506,7 @@ int vm_run(struct vm *vm)
 	control_close();
 	vm_virtio_close(vm);
 	disks_detach(vm);
+	ports_close(vm);
 	console_close(vm->console);
 	notify_close();
 signals:
@@ -503,6 +523,9 @@ void vm_destroy(struct vm *vm)
 	free(vm->vcpus);
 	vm->vcpus = NULL;
 	nets_close(vm);
+	ports_destroy(vm);
+	if (vm->balloon)
+		balloon_control_remove();
 	devices_destroy(&vm->devices);
 	disks_close(vm);
 	control_vm_end();
