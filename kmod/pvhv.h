@@ -548,9 +548,12 @@ void pvhv_chardev_exit(void);
 int pvhv_vm_create(unsigned long type);	/* a new VM's fd or -errno */
 void pvhv_vm_get(struct pvhv_vm *vm);
 void pvhv_vm_put(struct pvhv_vm *vm);
-int pvhv_check_extension(struct pvhv_vm *vm, long cap);	/* vm NULL: system */
 /* A guest's or a VMM's nonsense ends that VM: KVM_RUN gives -EIO from now on. */
 __printf(2, 3) void pvhv_kill_vm(struct pvhv_vm *vm, const char *fmt, ...);
+
+/* cap.c: */
+int pvhv_check_extension(struct pvhv_vm *vm, long cap);	/* vm NULL: system */
+long pvhv_ioctl_enable_cap(void *vm, void *data, unsigned long arg);	/* LOCK */
 
 /* vcpu.c, vcpu_state.c, cr.c: */
 int pvhv_vcpu_create(struct pvhv_vm *vm, u32 id);	/* vm->lock held */

@@ -2,8 +2,8 @@
 /*
  * vm.c - a VM:
  *  1. its creation, references and end,
- *  2. capabilities: what KVM_CHECK_EXTENSION promises, KVM_ENABLE_CAP,
- *  3. the VM ioctls that belong to no other file, and their table.
+ *  2. the VM ioctls that belong to no other file, and their table.
+ * Its capabilities are in cap.c.
  */
 #define pr_fmt(fmt) "pvhv: " fmt
 
@@ -24,7 +24,6 @@ module_param(halt_poll_ns, uint, 0644);
 MODULE_PARM_DESC(halt_poll_ns, "longest busy wait of a halted vCPU, in ns");
 
 #define MIN_NR_MMU_PAGES	64	/* KVM_MIN_ALLOC_MMU_PAGES */
-#define DIRTY_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
 /* --- 1. life --- */
 
@@ -232,138 +231,12 @@ void pvhv_srcu_sync(struct pvhv_vm *vm)
 	synchronize_srcu_expedited(&vm->srcu);
 }
 
-/* --- 2. capabilities --- */
-
-int pvhv_check_extension(struct pvhv_vm *vm, long cap)
-{
-	switch (cap) {
-	case KVM_CAP_USER_MEMORY:
-	case KVM_CAP_USER_MEMORY2:
-	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
-	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
-	case KVM_CAP_READONLY_MEM:
-	case KVM_CAP_SYNC_MMU:
-	case KVM_CAP_SET_TSS_ADDR:
-	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
-	case KVM_CAP_HLT:
-	case KVM_CAP_NOP_IO_DELAY:
-	case KVM_CAP_CLOCKSOURCE:
-	case KVM_CAP_IRQCHIP:
-	case KVM_CAP_IRQ_INJECT_STATUS:
-	case KVM_CAP_SIGNAL_MSI:
-	case KVM_CAP_IRQFD:
-	case KVM_CAP_IRQFD_RESAMPLE:
-	case KVM_CAP_IOEVENTFD:
-	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
-	case KVM_CAP_IOEVENTFD_NO_LENGTH:
-	case KVM_CAP_COALESCED_PIO:
-	case KVM_CAP_PIT2:
-	case KVM_CAP_PIT_STATE2:
-	case KVM_CAP_REINJECT_CONTROL:
-	case KVM_CAP_EXT_CPUID:
-	case KVM_CAP_EXT_EMUL_CPUID:
-	case KVM_CAP_MP_STATE:
-	case KVM_CAP_VCPU_EVENTS:
-	case KVM_CAP_DEBUGREGS:
-	case KVM_CAP_USER_NMI:
-	case KVM_CAP_XSAVE:
-	case KVM_CAP_XCRS:
-	case KVM_CAP_SREGS2:
-	case KVM_CAP_GET_TSC_KHZ:
-	case KVM_CAP_TSC_DEADLINE_TIMER:
-	case KVM_CAP_KVMCLOCK_CTRL:
-	case KVM_CAP_GET_MSR_FEATURES:
-	case KVM_CAP_EXCEPTION_PAYLOAD:
-	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
-	case KVM_CAP_IMMEDIATE_EXIT:
-	case KVM_CAP_INTERNAL_ERROR_DATA:
-	case KVM_CAP_CHECK_EXTENSION_VM:
-	case KVM_CAP_ENABLE_CAP_VM:
-	case KVM_CAP_SET_BOOT_CPU_ID:
-	case KVM_CAP_BINARY_STATS_FD:
-	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
-	case KVM_CAP_HALT_POLL:
-	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
-		return 1;
-	case KVM_CAP_COALESCED_MMIO:
-		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */
-	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
-		return DIRTY_MANUAL_CAPS;
-	case KVM_CAP_NR_MEMSLOTS:
-		return PVHV_USER_SLOTS;
-	case KVM_CAP_NR_VCPUS:
-		return min_t(unsigned int, num_online_cpus(), PVHV_MAX_VCPUS);
-	case KVM_CAP_MAX_VCPUS:
-		return PVHV_MAX_VCPUS;
-	case KVM_CAP_MAX_VCPU_ID:
-		return PVHV_MAX_VCPU_ID;
-	case KVM_CAP_IRQ_ROUTING:
-		return PVHV_MAX_IRQ_ROUTES;
-	case KVM_CAP_MCE:
-		return 32;			/* banks, as KVM_MAX_MCE_BANKS */
-	case KVM_CAP_X2APIC_API:
-		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
-	case KVM_CAP_ADJUST_CLOCK:
-		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
-	case KVM_CAP_XSAVE2:
-		return max_t(int, sizeof(struct kvm_xsave), pvhv_xsave_size());
-	default:
-		return 0;
-	}
-}
+/* --- 2. ioctls --- */
 
 static long vm_check_extension(void *obj, void *data, unsigned long arg)
 {
 	return pvhv_check_extension(obj, arg);
 }
-
-static long vm_enable_cap(void *obj, void *data, unsigned long arg)
-{
-	const struct kvm_enable_cap *cap = data;
-	struct pvhv_vm *vm = obj;
-
-	if (cap->flags)
-		return -EINVAL;
-	switch (cap->cap) {
-	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {
-		u64 allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
-
-		if (cap->args[0] & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
-			allowed = DIRTY_MANUAL_CAPS;
-		if (cap->args[0] & ~allowed)
-			return -EINVAL;
-		WRITE_ONCE(vm->manual_dirty, cap->args[0]);
-		return 0;
-	}
-	case KVM_CAP_X2APIC_API:
-		if (cap->args[0] & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
-					  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
-			return -EINVAL;
-		vm->x2apic_api |= cap->args[0];
-		return 0;
-	case KVM_CAP_EXCEPTION_PAYLOAD:
-		vm->exception_payload = cap->args[0];
-		return 0;
-	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
-		vm->triple_fault_event = cap->args[0];
-		return 0;
-	case KVM_CAP_MAX_VCPU_ID:
-		if (cap->args[0] > PVHV_MAX_VCPU_ID || cap->args[0] < vm->bsp_id ||
-		    (vm->max_vcpu_id && cap->args[0] != vm->max_vcpu_id))
-			return -EINVAL;
-		vm->max_vcpu_id = cap->args[0];
-		return 0;
-	case KVM_CAP_HALT_POLL:
-		if (cap->args[0] != (unsigned int)cap->args[0])
-			return -EINVAL;
-		WRITE_ONCE(vm->max_halt_poll_ns, cap->args[0]);
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-/* --- 3. ioctls --- */
 
 static long vm_create_vcpu(void *obj, void *data, unsigned long arg)
 {
@@ -416,7 +289,7 @@ static const struct pvhv_ioctl vm_ioctls[] = {
 	{ KVM_SET_USER_MEMORY_REGION2, 0, pvhv_ioctl_set_memory_region2 },
 	{ KVM_CREATE_VCPU, PVHV_IOC_LOCK, vm_create_vcpu },
 	{ KVM_CHECK_EXTENSION, 0, vm_check_extension },
-	{ KVM_ENABLE_CAP, PVHV_IOC_LOCK, vm_enable_cap },
+	{ KVM_ENABLE_CAP, PVHV_IOC_LOCK, pvhv_ioctl_enable_cap },
 	{ KVM_IRQFD, 0, pvhv_ioctl_irqfd },
 	{ KVM_IOEVENTFD, 0, pvhv_ioctl_ioeventfd },
 	{ KVM_SET_GSI_ROUTING, PVHV_IOC_RAW, pvhv_ioctl_set_gsi_routing },

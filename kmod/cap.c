@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * cap.c - capabilities:
+ *  1. what KVM_CHECK_EXTENSION promises,
+ *  2. KVM_ENABLE_CAP of a VM.
+ */
+#include "pvhv.h"
+
+#define DIRTY_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+
+int pvhv_check_extension(struct pvhv_vm *vm, long cap)
+{
+	switch (cap) {
+	case KVM_CAP_USER_MEMORY:
+	case KVM_CAP_USER_MEMORY2:
+	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
+	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
+	case KVM_CAP_READONLY_MEM:
+	case KVM_CAP_SYNC_MMU:
+	case KVM_CAP_SET_TSS_ADDR:
+	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
+	case KVM_CAP_HLT:
+	case KVM_CAP_NOP_IO_DELAY:
+	case KVM_CAP_CLOCKSOURCE:
+	case KVM_CAP_IRQCHIP:
+	case KVM_CAP_IRQ_INJECT_STATUS:
+	case KVM_CAP_SIGNAL_MSI:
+	case KVM_CAP_IRQFD:
+	case KVM_CAP_IRQFD_RESAMPLE:
+	case KVM_CAP_IOEVENTFD:
+	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
+	case KVM_CAP_IOEVENTFD_NO_LENGTH:
+	case KVM_CAP_COALESCED_PIO:
+	case KVM_CAP_PIT2:
+	case KVM_CAP_PIT_STATE2:
+	case KVM_CAP_REINJECT_CONTROL:
+	case KVM_CAP_EXT_CPUID:
+	case KVM_CAP_EXT_EMUL_CPUID:
+	case KVM_CAP_MP_STATE:
+	case KVM_CAP_VCPU_EVENTS:
+	case KVM_CAP_DEBUGREGS:
+	case KVM_CAP_USER_NMI:
+	case KVM_CAP_XSAVE:
+	case KVM_CAP_XCRS:
+	case KVM_CAP_SREGS2:
+	case KVM_CAP_GET_TSC_KHZ:
+	case KVM_CAP_TSC_DEADLINE_TIMER:
+	case KVM_CAP_KVMCLOCK_CTRL:
+	case KVM_CAP_GET_MSR_FEATURES:
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+	case KVM_CAP_IMMEDIATE_EXIT:
+	case KVM_CAP_INTERNAL_ERROR_DATA:
+	case KVM_CAP_CHECK_EXTENSION_VM:
+	case KVM_CAP_ENABLE_CAP_VM:
+	case KVM_CAP_SET_BOOT_CPU_ID:
+	case KVM_CAP_BINARY_STATS_FD:
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
+	case KVM_CAP_HALT_POLL:
+	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
+		return 1;
+	case KVM_CAP_COALESCED_MMIO:
+		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return DIRTY_MANUAL_CAPS;
+	case KVM_CAP_NR_MEMSLOTS:
+		return PVHV_USER_SLOTS;
+	case KVM_CAP_NR_VCPUS:
+		return min_t(unsigned int, num_online_cpus(), PVHV_MAX_VCPUS);
+	case KVM_CAP_MAX_VCPUS:
+		return PVHV_MAX_VCPUS;
+	case KVM_CAP_MAX_VCPU_ID:
+		return PVHV_MAX_VCPU_ID;
+	case KVM_CAP_IRQ_ROUTING:
+		return PVHV_MAX_IRQ_ROUTES;
+	case KVM_CAP_MCE:
+		return 32;			/* banks, as KVM_MAX_MCE_BANKS */
+	case KVM_CAP_X2APIC_API:
+		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+	case KVM_CAP_ADJUST_CLOCK:
+		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+	case KVM_CAP_XSAVE2:
+		return max_t(int, sizeof(struct kvm_xsave), pvhv_xsave_size());
+	default:
+		return 0;
+	}
+}
+
+long pvhv_ioctl_enable_cap(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_enable_cap *cap = data;
+	struct pvhv_vm *vm = obj;
+
+	if (cap->flags)
+		return -EINVAL;
+	switch (cap->cap) {
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: {
+		u64 allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+
+		if (cap->args[0] & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
+			allowed = DIRTY_MANUAL_CAPS;
+		if (cap->args[0] & ~allowed)
+			return -EINVAL;
+		WRITE_ONCE(vm->manual_dirty, cap->args[0]);
+		return 0;
+	}
+	case KVM_CAP_X2APIC_API:
+		if (cap->args[0] & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
+					  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+			return -EINVAL;
+		vm->x2apic_api |= cap->args[0];
+		return 0;
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		vm->exception_payload = cap->args[0];
+		return 0;
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		vm->triple_fault_event = cap->args[0];
+		return 0;
+	case KVM_CAP_MAX_VCPU_ID:
+		if (cap->args[0] > PVHV_MAX_VCPU_ID || cap->args[0] < vm->bsp_id ||
+		    (vm->max_vcpu_id && cap->args[0] != vm->max_vcpu_id))
+			return -EINVAL;
+		vm->max_vcpu_id = cap->args[0];
+		return 0;
+	case KVM_CAP_HALT_POLL:
+		if (cap->args[0] != (unsigned int)cap->args[0])
+			return -EINVAL;
+		WRITE_ONCE(vm->max_halt_poll_ns, cap->args[0]);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
