@@ -131,6 +131,7 @@ int lapic_accept(struct pvhv_lapic *l, const struct pvhv_vcpu *src,
 		 const struct pvhv_apic_msg *msg);
 void lapic_write_icr(struct pvhv_lapic *l, u32 low, u32 dest);
 void lapic_map_update(struct pvhv_vm *vm);
+int lapic_map_make_room(struct pvhv_vm *vm, u32 id);
 
 /* lapic_timer.c: */
 void lapic_timer_init(struct pvhv_lapic *l);

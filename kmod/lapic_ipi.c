@@ -20,35 +20,76 @@
 enum map_logical { LOGICAL_NONE, LOGICAL_FLAT, LOGICAL_CLUSTER, LOGICAL_X2APIC, LOGICAL_MIXED };
 
 #define NR_LOGICAL	60	/* 15 clusters of 4; flat: the first 8 */
+#define CHUNK_IDS	64
+#define NR_CHUNKS	(PVHV_MAX_VCPU_ID / CHUNK_IDS)
+#define XAPIC_CHUNKS	(256 / CHUNK_IDS)
 
-struct map_tables {
-	struct pvhv_lapic *phys[PVHV_MAX_VCPU_ID];
-	struct pvhv_lapic *logical[NR_LOGICAL];
+/* Physical IDs that lie together; what vCPUs have no ID in has no chunk. */
+struct map_chunk {
+	struct pvhv_lapic *live[CHUNK_IDS];
+	struct pvhv_lapic *next[CHUNK_IDS];	/* writers' scratch */
 };
 
 struct pvhv_apic_map {
 	raw_spinlock_t lock;
 	bool irregular;		/* two vCPUs have one physical ID: ask each */
 	u8 logical;		/* enum map_logical; MIXED: ask each */
-	struct map_tables live;
-	struct map_tables next;	/* writers' scratch */
+	struct pvhv_lapic *live_logical[NR_LOGICAL];
+	struct pvhv_lapic *next_logical[NR_LOGICAL];
+	struct map_chunk *chunk[NR_CHUNKS];	/* set once, with release */
+	struct map_chunk low[XAPIC_CHUNKS];	/* a guest may choose among these IDs */
 };
 
 int pvhv_apic_map_create(struct pvhv_vm *vm)
 {
 	struct pvhv_apic_map *map = kvzalloc(sizeof(*map), GFP_KERNEL_ACCOUNT);
+	unsigned int i;
 
 	if (!map)
 		return -ENOMEM;
 	raw_spin_lock_init(&map->lock);
+	for (i = 0; i < XAPIC_CHUNKS; i++)
+		map->chunk[i] = &map->low[i];
 	vm->apic_map = map;
 	return 0;
 }
 
 void pvhv_apic_map_destroy(struct pvhv_vm *vm)
 {
+	unsigned int i;
+
+	if (!vm->apic_map)
+		return;
+	for (i = XAPIC_CHUNKS; i < NR_CHUNKS; i++)
+		kfree(vm->apic_map->chunk[i]);
 	kvfree(vm->apic_map);
 	vm->apic_map = NULL;
+}
+
+/* A vCPU with this ID is being made. vm->lock. */
+int lapic_map_make_room(struct pvhv_vm *vm, u32 id)
+{
+	struct map_chunk **chunk = &vm->apic_map->chunk[id / CHUNK_IDS], *new;
+
+	if (*chunk)
+		return 0;
+	new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
+	if (!new)
+		return -ENOMEM;
+	smp_store_release(chunk, new);
+	return 0;
+}
+
+/* Who has this physical ID, NULL: nobody. */
+static struct pvhv_lapic *by_id(const struct pvhv_apic_map *map, u32 id)
+{
+	struct map_chunk *chunk;
+
+	if (id >= PVHV_MAX_VCPU_ID)
+		return NULL;
+	id = array_index_nospec(id, PVHV_MAX_VCPU_ID);
+	chunk = smp_load_acquire(&map->chunk[id / CHUNK_IDS]);
+	return chunk ? READ_ONCE(chunk->live[id % CHUNK_IDS]) : NULL;
 }
 
 /* The ID that physical destinations name. IDs above 255 are heard in xAPIC
@@ -60,7 +101,7 @@ static u32 physical_id(const struct pvhv_lapic *l)
 	return lapic_mode(l) == LAPIC_X2APIC || id > 0xff ? id : lapic_reg(l, APIC_ID) >> 24;
 }
 
-static u8 map_logical(struct map_tables *next, struct pvhv_lapic *l)
+static u8 map_logical(struct pvhv_apic_map *map, struct pvhv_lapic *l)
 {
 	u32 ldr = lapic_reg(l, APIC_LDR) >> 24;
 	unsigned int first = 0, bits = ldr;
@@ -75,9 +116,10 @@ static u8 map_logical(struct map_tables *next, struct pvhv_lapic *l)
 		first = (ldr >> 4) * 4;
 		bits = ldr & 0xf;
 	}
-	if (hweight32(bits) != 1 || first >= NR_LOGICAL || next->logical[first + __ffs(bits)])
+	if (hweight32(bits) != 1 || first >= NR_LOGICAL ||
+	    map->next_logical[first + __ffs(bits)])
 		return LOGICAL_MIXED;
-	next->logical[first + __ffs(bits)] = l;
+	map->next_logical[first + __ffs(bits)] = l;
 	return kind;
 }
 
@@ -85,28 +127,32 @@ void lapic_map_update(struct pvhv_vm *vm)
 {
 	struct pvhv_apic_map *map = vm->apic_map;
 	u8 logical = LOGICAL_NONE, kind;
+	struct pvhv_lapic **slot;
 	bool irregular = false;
 	struct pvhv_vcpu *vcpu;
 	unsigned long flags;
-	unsigned int i;
+	unsigned int i, j;
 	u32 id;
 
 	if (!map)
 		return;
 	raw_spin_lock_irqsave(&map->lock, flags);
-	memset(&map->next, 0, sizeof(map->next));
+	memset(map->next_logical, 0, sizeof(map->next_logical));
+	for (i = 0; i < NR_CHUNKS; i++)
+		if (map->chunk[i])
+			memset(map->chunk[i]->next, 0, sizeof(map->chunk[i]->next));
 	pvhv_for_each_vcpu(i, vcpu, vm) {
 		struct pvhv_lapic *l = vcpu->lapic;
 
 		if (!l || lapic_mode(l) == LAPIC_OFF)
 			continue;
+		/* xAPIC's, or the vCPU's own: both have a chunk. */
 		id = physical_id(l);
-		if (id >= PVHV_MAX_VCPU_ID)
-			continue;
-		if (map->next.phys[id])
+		slot = &map->chunk[id / CHUNK_IDS]->next[id % CHUNK_IDS];
+		if (*slot)
 			irregular = true;
-		map->next.phys[id] = l;
-		kind = map_logical(&map->next, l);
+		*slot = l;
+		kind = map_logical(map, l);
 		if (kind == LOGICAL_NONE || kind == logical)
 			continue;
 		logical = logical == LOGICAL_NONE ? kind : LOGICAL_MIXED;
@@ -115,10 +161,14 @@ void lapic_map_update(struct pvhv_vm *vm)
 	WRITE_ONCE(map->logical, LOGICAL_MIXED);
 	WRITE_ONCE(map->irregular, true);
 	smp_wmb();
-	for (id = 0; id < PVHV_MAX_VCPU_ID; id++)
-		WRITE_ONCE(map->live.phys[id], map->next.phys[id]);
-	for (id = 0; id < NR_LOGICAL; id++)
-		WRITE_ONCE(map->live.logical[id], map->next.logical[id]);
+	for (i = 0; i < NR_CHUNKS; i++) {
+		struct map_chunk *chunk = map->chunk[i];
+
+		for (j = 0; chunk && j < CHUNK_IDS; j++)
+			WRITE_ONCE(chunk->live[j], chunk->next[j]);
+	}
+	for (i = 0; i < NR_LOGICAL; i++)
+		WRITE_ONCE(map->live_logical[i], map->next_logical[i]);
 	smp_wmb();
 	WRITE_ONCE(map->logical, logical);
 	WRITE_ONCE(map->irregular, irregular);
@@ -134,9 +184,9 @@ struct pvhv_vcpu *pvhv_vcpu_by_apic_id(struct pvhv_vm *vm, u32 apic_id)
 {
 	struct pvhv_lapic *l;
 
-	if (!vm->apic_map || apic_id >= PVHV_MAX_VCPU_ID)
+	if (!vm->apic_map)
 		return NULL;
-	l = READ_ONCE(vm->apic_map->live.phys[apic_id]);
+	l = by_id(vm->apic_map, apic_id);
 	return l ? l->vcpu : NULL;
 }
 
@@ -213,8 +263,7 @@ static void targets(struct pvhv_vm *vm, const struct pvhv_lapic *src,
 		return;
 	}
 	if (!msg->logical) {
-		if (dest < PVHV_MAX_VCPU_ID)
-			add(set, READ_ONCE(map->live.phys[dest]));
+		add(set, by_id(map, dest));
 		return;
 	}
 	switch (READ_ONCE(map->logical)) {
@@ -223,23 +272,21 @@ static void targets(struct pvhv_vm *vm, const struct pvhv_lapic *src,
 	case LOGICAL_X2APIC:
 		bits = dest & 0xffff;
 		first = (dest >> 16) * 16;
-		for_each_set_bit(bit, &bits, 16) {
-			if (first + bit < PVHV_MAX_VCPU_ID)
-				add(set, READ_ONCE(map->live.phys[first + bit]));
-		}
+		for_each_set_bit(bit, &bits, 16)
+			add(set, by_id(map, first + bit));
 		return;
 	case LOGICAL_FLAT:
 		if (dest > 0xff)
 			return;
 		bits = dest;
 		for_each_set_bit(bit, &bits, 8)
-			add(set, READ_ONCE(map->live.logical[bit]));
+			add(set, READ_ONCE(map->live_logical[bit]));
 		return;
 	case LOGICAL_CLUSTER:
 		if (dest < 0xf0) {
 			bits = dest & 0xf;
 			for_each_set_bit(bit, &bits, 4)
-				add(set, READ_ONCE(map->live.logical[(dest >> 4) * 4 + bit]));
+				add(set, READ_ONCE(map->live_logical[(dest >> 4) * 4 + bit]));
 			return;
 		}
 		break;
@@ -287,7 +334,7 @@ int pvhv_apic_deliver(struct pvhv_vm *vm, struct pvhv_vcpu *src,
 	/* Nearly always: one vCPU by its ID. */
 	if (!msg->logical && !READ_ONCE(map->irregular) && msg->dest < PVHV_MAX_VCPU_ID &&
 	    msg->dest != 0xff) {
-		l = READ_ONCE(map->live.phys[msg->dest]);
+		l = by_id(map, msg->dest);
 		return l ? lapic_accept(l, src, msg) : -1;
 	}
 	targets(vm, src_lapic, msg, set);

@@ -103,10 +103,10 @@ static int send_word(struct pvhv_vcpu *vcpu, unsigned long word, u64 min,
 	int count = 0;
 
 	for_each_set_bit(bit, &word, BITS_PER_LONG) {
-		struct pvhv_vcpu *target = NULL;
+		u64 id = min + bit;
+		struct pvhv_vcpu *target = id < PVHV_MAX_VCPU_ID ?
+					   pvhv_vcpu_by_apic_id(vcpu->vm, id) : NULL;
 
-		if (min + bit < PVHV_MAX_VCPU_ID)
-			target = pvhv_vcpu_by_apic_id(vcpu->vm, min + bit);
 		if (target)
 			count += lapic_accept(target->lapic, vcpu, msg);
 	}

@@ -50,6 +50,8 @@ int pvhv_lapic_create(struct pvhv_vcpu *vcpu)
 
 	if (!smp_load_acquire(&vcpu->vm->irqchip_in_kernel))
 		return 0;
+	if (lapic_map_make_room(vcpu->vm, vcpu->id))
+		return -ENOMEM;
 	l = kzalloc(sizeof(*l), GFP_KERNEL_ACCOUNT);
 	if (!l)
 		return -ENOMEM;

@@ -46,8 +46,8 @@
 #include "decode.h"
 #include "walk.h"
 
-#define PVHV_MAX_VCPUS		256	/* xAPIC-addressable plus x2APIC room */
-#define PVHV_MAX_VCPU_ID	1024	/* as KVM_CAP_MAX_VCPU_ID reports */
+#define PVHV_MAX_VCPUS		1024
+#define PVHV_MAX_VCPU_ID	4096	/* as KVM_CAP_MAX_VCPU_ID reports */
 #define PVHV_USER_SLOTS		509	/* KVM_CAP_NR_MEMSLOTS */
 #define PVHV_MAX_CPUID		256	/* KVM_MAX_CPUID_ENTRIES */
 #define PVHV_MAX_IRQ_ROUTES	4096	/* KVM_CAP_IRQ_ROUTING */

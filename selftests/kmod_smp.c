@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "apic.h"
+#include "pv.h"
 #include "vm.h"
 
 #define NR		4
@@ -404,6 +405,72 @@ static void test_shootdown(void)
 	vm_destroy(vm);
 }
 
+/* IDs that xAPIC has no word for, with holes between them: x2APIC messages, physical and logical, and in a list */
+#define HIGH_ID	2999
+
+static volatile uint32_t high_hits, high_ready;
+
+static void on_high(struct guest_regs *regs)
+{
+	high_hits++;
+	apic_eoi();
+}
+
+static void guest_high(uint64_t id)
+{
+	x2apic_enable();
+	apic_enable();
+	GUEST_ASSERT_EQ(rdmsr(X2APIC_MSR(APIC_ID)), id);
+	GUEST_ASSERT_EQ(rdmsr(X2APIC_MSR(APIC_LDR)), (id >> 4) << 16 | 1 << (id & 15));
+	if (id) {
+		high_ready = 1;
+		while (high_hits < 4)
+			sti_nop_cli();
+		return;
+	}
+	GUEST_ASSERT(GUEST_WAIT(high_ready, 20000));
+	apic_icr(ICR_FIXED | ICR_ASSERT | VEC, HIGH_ID);
+	GUEST_ASSERT(GUEST_WAIT(high_hits == 1, 20000));
+	apic_icr(ICR_FIXED | ICR_ASSERT | ICR_LOGICAL | VEC, (HIGH_ID >> 4) << 16 | 1 << (HIGH_ID & 15));
+	GUEST_ASSERT(GUEST_WAIT(high_hits == 2, 20000));
+	GUEST_ASSERT_EQ(hypercall4(PV_HC_SEND_IPI, 2, 1, HIGH_ID - 64, VEC), 1l);
+	GUEST_ASSERT(GUEST_WAIT(high_hits == 3, 20000));
+	/* Nobody's */
+	apic_icr(ICR_FIXED | ICR_ASSERT | VEC, HIGH_ID + 1);
+	apic_icr(ICR_FIXED | ICR_ASSERT | VEC, HIGH_ID + 64);
+	apic_icr(ICR_FIXED | ICR_ASSERT | VEC, 0x7fffffff);
+	guest_delay_us(1000);
+	GUEST_ASSERT_EQ(high_hits, 3u);
+	apic_icr(ICR_FIXED | ICR_ASSERT | ICR_OTHERS | VEC, 0);
+	GUEST_ASSERT(GUEST_WAIT(high_hits == 4, 20000));
+}
+
+static void test_high_ids(void)
+{
+	vm = vm_create(VM_IRQCHIP);
+	if (vm_cap(vm, KVM_CAP_MAX_VCPU_ID) <= HIGH_ID)
+		SKIP("no such IDs");
+	guest_handlers[VEC] = on_high;
+	vcpu_add(vm, 0, guest_high, 0);
+	vcpu_add(vm, HIGH_ID, guest_high, HIGH_ID);
+	vm_run_all(vm);
+	vm_destroy(vm);
+}
+
+/* As many as there may be; they all get their INIT */
+static void test_many(void)
+{
+	int max;
+
+	vm = vm_create(VM_IRQCHIP);
+	max = vm_cap(vm, KVM_CAP_MAX_VCPUS);
+	if (max > 600)
+		max = 600;
+	for (int i = 0; i < max; i++)
+		ASSERT_OK(ioctl(vm->fd, KVM_CREATE_VCPU, i * 2));
+	vm_destroy(vm);
+}
+
 /* vCPU numbers: any order, no duplicates, none beyond the limit */
 static void test_vcpu_ids(void)
 {
@@ -435,6 +502,8 @@ int main(int argc, char **argv)
 		TEST(ring),
 		TEST(atomics),
 		TEST(shootdown),
+		TEST(high_ids),
+		TEST(many),
 		TEST(vcpu_ids),
 	};
 
