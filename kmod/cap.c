@@ -58,6 +58,7 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
 	case KVM_CAP_HALT_POLL:
 	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
+	case KVM_CAP_PRE_FAULT_MEMORY:
 		return 1;
 	case KVM_CAP_COALESCED_MMIO:
 		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */

@@ -49,6 +49,16 @@ struct kvm_userspace_memory_region2 {
 #define KVM_CAP_USER_MEMORY2		231
 #endif
 
+#ifndef KVM_PRE_FAULT_MEMORY			/* 6.11 */
+struct kvm_pre_fault_memory {
+	__u64 gpa;
+	__u64 size;
+	__u64 flags;
+	__u64 padding[5];
+};
+#define KVM_PRE_FAULT_MEMORY	_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#define KVM_CAP_PRE_FAULT_MEMORY	236
+#endif
 /*
  * Late suspend and early resume of the boot CPU. struct syscore replaced
  * struct syscore_ops in 6.18 and was backported; Kbuild looks which it is.

@@ -740,6 +740,7 @@ void pvhv_flush_remote_tlbs(struct pvhv_vm *vm);	/* all vCPUs, waits */
  */
 int pvhv_tdp_fault_fast(struct pvhv_vcpu *vcpu);
 int pvhv_tdp_fault(struct pvhv_vcpu *vcpu);
+long pvhv_ioctl_pre_fault(void *vcpu, void *data, unsigned long arg);	/* RAW */
 
 /* notifier.c: */
 int pvhv_notifier_init(struct pvhv_vm *vm);

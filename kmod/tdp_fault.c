@@ -4,7 +4,8 @@
  *  1. reading the host's page table,
  *  2. having the host fault a page in,
  *  3. installing leaves,
- *  4. the fault itself, fast and slow.
+ *  4. the fault itself, fast and slow,
+ *  5. faults ahead of the guest's: KVM_PRE_FAULT_MEMORY.
  *
  * No page is referenced on the way. Under mmu_lock, with no invalidation of
  * the address in progress, the host's entry can lose nothing: the mm would
@@ -17,6 +18,7 @@
 #include <linux/pgtable.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <asm/trap_pf.h>
 
 #include "pvhv.h"
@@ -401,4 +403,77 @@ int pvhv_tdp_fault(struct pvhv_vcpu *vcpu)
 	while (unlikely(ft.nr_tables))
 		tdp_free_table(ft.tables[--ft.nr_tables]);
 	return r;
+}
+
+/* --- 5. ahead of the guest --- */
+
+/* Bytes from gpa on that are mapped now, 0: none. Under srcu. */
+static u64 mapped_bytes(struct pvhv_vm *vm, u64 gpa)
+{
+	u64 entry, span;
+	int level;
+
+	read_lock(&vm->mmu_lock);
+	entry = READ_ONCE(*tdp_walk(vm, gpa >> PAGE_SHIFT, &level));
+	read_unlock(&vm->mmu_lock);
+	span = tdp_span(level) << PAGE_SHIFT;
+	return entry & vm->be->tdp->present ? span - (gpa & (span - 1)) : 0;
+}
+
+/* As the guest's read would: bytes mapped, or -errno. */
+static long long prefault_one(struct pvhv_vcpu *vcpu, u64 gpa)
+{
+	u64 done;
+	int r;
+
+	for (;;) {
+		if (signal_pending(current))
+			return -EINTR;
+		done = mapped_bytes(vcpu->vm, gpa);
+		if (done)
+			return done;
+		vcpu->exit.fault.gpa = gpa;
+		vcpu->exit.fault.error = 0;
+		vcpu->exit.fault.want = WANT_IRQS_ON;
+		r = pvhv_tdp_fault(vcpu);
+		if (r == PVHV_SLOW)
+			return -ENOENT;
+		if (r < 0)
+			return r;
+	}
+}
+
+/* The rest that is not mapped is handed back; 0 if anything was. */
+long pvhv_ioctl_pre_fault(void *obj, void *data, unsigned long arg)
+{
+	struct kvm_pre_fault_memory __user *user = (void __user *)arg;
+	struct pvhv_vcpu *vcpu = obj;
+	struct pvhv_exit saved = vcpu->exit;	/* of an exit that is not completed yet */
+	struct kvm_pre_fault_memory range;
+	long long r = 0;
+	u64 begin;
+
+	if (copy_from_user(&range, user, sizeof(range)))
+		return -EFAULT;
+	if (range.flags || !PAGE_ALIGNED(range.gpa) || !PAGE_ALIGNED(range.size) ||
+	    range.gpa + range.size <= range.gpa)
+		return -EINVAL;
+	begin = range.gpa;
+	while (range.size) {
+		r = range.gpa >> PAGE_SHIFT < pvhv_tdp_max_gfn(vcpu->vm) ?
+		    prefault_one(vcpu, range.gpa) : -ENOENT;
+		if (r < 0)
+			break;
+		r = min_t(u64, r, range.size);
+		range.gpa += r;
+		range.size -= r;
+		/* Changes of the slots need not wait for the whole range. */
+		srcu_read_unlock(&vcpu->vm->srcu, vcpu->srcu_idx);
+		cond_resched();
+		vcpu->srcu_idx = srcu_read_lock(&vcpu->vm->srcu);
+	}
+	vcpu->exit = saved;
+	if (copy_to_user(user, &range, sizeof(range)))
+		return -EFAULT;
+	return range.gpa == begin ? r : 0;
 }

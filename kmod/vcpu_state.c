@@ -611,6 +611,7 @@ const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
 	{ KVM_SET_SIGNAL_MASK, PVHV_IOC_RAW, set_signal_mask },
 	{ KVM_INTERRUPT, 0, interrupt },
 	{ KVM_NMI, 0, nmi },
+	{ KVM_PRE_FAULT_MEMORY, PVHV_IOC_RAW, pvhv_ioctl_pre_fault },
 	{ KVM_TRANSLATE, 0, translate },
 	{ KVM_ENABLE_CAP, 0, vcpu_enable_cap },
 	{ KVM_SET_VAPIC_ADDR, 0, set_vapic_addr },

@@ -116,6 +116,49 @@ static void test_region2(void)
 	ASSERT_ERR(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, end + PAGE_SIZE - sizeof(region) + 8), EFAULT);
 }
 
+/* Mapped ahead: all of a range, as much of it as there is memory, none of it; the rest comes back */
+static void prefault(uint64_t gpa, uint64_t size, uint64_t left, int err)
+{
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = size };
+	int r = ioctl(vcpu->fd, KVM_PRE_FAULT_MEMORY, &range);
+
+	ASSERT_EQ(r ? errno : 0, err);
+	ASSERT_EQ(range.size, left);
+	ASSERT_EQ(range.gpa, gpa + size - left);
+}
+
+static void test_prefault(void)
+{
+	uint64_t *mem;
+
+	REQUIRE_CAP(KVM_CAP_PRE_FAULT_MEMORY);
+	start();
+	mem = vm_add_mem(vm, SLOT, 0, GPA, SIZE);
+	mem[SIZE / 8 - 1] = 77;
+	prefault(GPA, SIZE, 0, 0);
+	prefault(GPA, SIZE, 0, 0);
+	prefault(GPA + 0x5000, PAGE_SIZE, 0, 0);
+	prefault(GPA + SIZE - PAGE_SIZE, 3 * PAGE_SIZE, 2 * PAGE_SIZE, 0);
+	prefault(GPA + SIZE, PAGE_SIZE, PAGE_SIZE, ENOENT);
+	prefault(1ull << 51, PAGE_SIZE, PAGE_SIZE, ENOENT);
+	/* What the guest reads then is what is there, also after the host has written or taken it away */
+	expect_read(GPA + SIZE - 8, 77);
+	mem[1] = 5;
+	expect_read(GPA + 8, 5);
+	ASSERT_OK(madvise(mem, SIZE, MADV_DONTNEED));
+	expect_read(GPA + 8, 0);
+	expect_write(GPA + 0x3000, mem + 0x3000 / 8);
+	/* No range */
+	prefault(GPA + 1, PAGE_SIZE, PAGE_SIZE, EINVAL);
+	prefault(GPA, 1, 1, EINVAL);
+	prefault(GPA, 0, 0, EINVAL);
+	prefault(-PAGE_SIZE, PAGE_SIZE, PAGE_SIZE, EINVAL);
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_PRE_FAULT_MEMORY, NULL), EFAULT);
+	/* Memory that the VMM itself may not touch */
+	ASSERT_OK(mprotect(mem, SIZE, PROT_NONE));
+	prefault(GPA, PAGE_SIZE, PAGE_SIZE, EFAULT);
+}
+
 static void test_move(void)
 {
 	uint64_t *mem;
@@ -399,6 +442,7 @@ int main(int argc, char **argv)
 	static const struct tap_test tests[] = {
 		TEST(add_delete),
 		TEST(region2),
+		TEST(prefault),
 		TEST(move),
 		TEST(alias),
 		TEST(readonly),

@@ -25,4 +25,15 @@ struct kvm_userspace_memory_region2 {
 #define KVM_MEM_GUEST_MEMFD		(1UL << 2)
 #endif
 
+/* Linux 6.11 */
+#ifndef KVM_PRE_FAULT_MEMORY
+struct kvm_pre_fault_memory {
+	__u64 gpa;
+	__u64 size;
+	__u64 flags;
+	__u64 padding[5];
+};
+#define KVM_PRE_FAULT_MEMORY		_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#define KVM_CAP_PRE_FAULT_MEMORY	236
+
 #endif
