@@ -4,6 +4,8 @@
  *  1. what KVM_CHECK_EXTENSION promises,
  *  2. KVM_ENABLE_CAP of a VM.
  */
+#include <linux/math64.h>
+
 #include "pvhv.h"
 
 #define DIRTY_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
@@ -58,6 +60,9 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
 	case KVM_CAP_HALT_POLL:
 	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+	case KVM_CAP_SYS_ATTRIBUTES:
+	case KVM_CAP_VCPU_ATTRIBUTES:
 	case KVM_CAP_PRE_FAULT_MEMORY:
 		return 1;
 	case KVM_CAP_COALESCED_MMIO:
@@ -85,6 +90,19 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	default:
 		return 0;
 	}
+}
+
+/* The LAPIC timer's longest count, at its slowest divider, must fit into 64 bits of ns. */
+static int set_bus_cycle(struct pvhv_vm *vm, u64 ns)
+{
+	if (!ns || ns > div64_u64(U64_MAX, (u64)U32_MAX * 128))
+		return -EINVAL;
+	if (!vm->irqchip_in_kernel)
+		return -ENXIO;
+	if (vm->nr_vcpus)
+		return -EINVAL;
+	vm->apic_bus_cycle_ns = ns;
+	return 0;
 }
 
 long pvhv_ioctl_enable_cap(void *obj, void *data, unsigned long arg)
@@ -123,6 +141,8 @@ long pvhv_ioctl_enable_cap(void *obj, void *data, unsigned long arg)
 			return -EINVAL;
 		vm->max_vcpu_id = cap->args[0];
 		return 0;
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		return set_bus_cycle(vm, cap->args[0]);
 	case KVM_CAP_HALT_POLL:
 		if (cap->args[0] != (unsigned int)cap->args[0])
 			return -EINVAL;

@@ -87,6 +87,22 @@ static long sys_vcpu_mmap_size(void *obj, void *data, unsigned long arg)
 	return arg ? -EINVAL : PVHV_MMAP_PAGES * PAGE_SIZE;
 }
 
+static long sys_has_attr(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+
+	return !attr->group && attr->attr == KVM_X86_XCOMP_GUEST_SUPP ? 0 : -ENXIO;
+}
+
+/* The extended states a guest may have. */
+static long sys_get_attr(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+	long r = sys_has_attr(obj, data, arg);
+
+	return r ?: put_user(pvhv_supported_xcr0(), (u64 __user *)attr->addr);
+}
+
 static const struct pvhv_ioctl sys_ioctls[] = {
 	{ KVM_GET_API_VERSION, 0, sys_get_api_version },
 	{ KVM_CREATE_VM, 0, sys_create_vm },
@@ -98,6 +114,8 @@ static const struct pvhv_ioctl sys_ioctls[] = {
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, PVHV_IOC_RAW, pvhv_ioctl_get_msr_feature_index_list },
 	{ KVM_GET_MSRS, PVHV_IOC_RAW, pvhv_ioctl_get_feature_msrs },
 	{ KVM_X86_GET_MCE_CAP_SUPPORTED, 0, pvhv_ioctl_mce_cap },
+	{ KVM_GET_DEVICE_ATTR, 0, sys_get_attr },
+	{ KVM_HAS_DEVICE_ATTR, 0, sys_has_attr },
 };
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

@@ -59,6 +59,9 @@ struct kvm_pre_fault_memory {
 #define KVM_PRE_FAULT_MEMORY	_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
 #define KVM_CAP_PRE_FAULT_MEMORY	236
 #endif
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237	/* 6.11 */
+#endif
 /*
  * Late suspend and early resume of the boot CPU. struct syscore replaced
  * struct syscore_ops in 6.18 and was backported; Kbuild looks which it is.

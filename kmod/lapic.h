@@ -18,7 +18,6 @@
 #include "pvhv.h"
 
 #define LAPIC_VERSION		0x50014	/* integrated APIC, 6 LVT entries */
-#define LAPIC_BUS_CYCLE_NS	1	/* the timer counts at 1 GHz, as KVM's */
 /* A guest may not make the host take more than this many timer interrupts:
  * shorter periods are stretched. */
 #define LAPIC_MIN_PERIOD_NS	(200 * NSEC_PER_USEC)

@@ -219,7 +219,7 @@ static u32 ticks_left(struct pvhv_lapic *l)
 		left = step_ns(t) - late;
 	}
 	/* A stretched period looks like the one asked for. */
-	return min_t(u64, div_u64(left, LAPIC_BUS_CYCLE_NS * t->divide),
+	return min_t(u64, div64_u64(left, (u64)l->vcpu->vm->apic_bus_cycle_ns * t->divide),
 		     lapic_reg(l, APIC_TMICT));
 }
 
@@ -234,9 +234,13 @@ u32 lapic_timer_current(struct pvhv_lapic *l)
 	return left;
 }
 
-static u64 ticks_ns(const struct lapic_timer *t, u32 ticks)
+/* Long enough for any guest, and now plus it is a time still. */
+#define LONGEST_NS	(KTIME_MAX / 2)
+
+static u64 ticks_ns(const struct pvhv_lapic *l, u32 ticks)
 {
-	return (u64)ticks * t->divide * LAPIC_BUS_CYCLE_NS;
+	return min_t(u64, (u64)ticks * l->timer.divide * l->vcpu->vm->apic_bus_cycle_ns,
+		     LONGEST_NS);
 }
 
 void lapic_timer_set_initial(struct pvhv_lapic *l, u32 tmict)
@@ -248,7 +252,7 @@ void lapic_timer_set_initial(struct pvhv_lapic *l, u32 tmict)
 		return;
 	raw_spin_lock_irqsave(&t->lock, flags);
 	lapic_set_reg(l, APIC_TMICT, tmict);
-	t->period_ns = ticks_ns(t, tmict);
+	t->period_ns = ticks_ns(l, tmict);
 	t->target = 0;
 	if (tmict) {
 		bool periodic = timer_mode(l) == APIC_LVT_TIMER_PERIODIC;
@@ -270,9 +274,9 @@ void lapic_timer_set_divide(struct pvhv_lapic *l, u32 tdcr)
 	left = ticks_left(l);
 	lapic_set_reg(l, APIC_TDCR, tdcr);
 	t->divide = divide_of(tdcr);
-	t->period_ns = ticks_ns(t, lapic_reg(l, APIC_TMICT));
+	t->period_ns = ticks_ns(l, lapic_reg(l, APIC_TMICT));
 	if (left) {
-		t->target = ktime_add_ns(ktime_get(), ticks_ns(t, left));
+		t->target = ktime_add_ns(ktime_get(), ticks_ns(l, left));
 		start_target(l);
 	}
 	raw_spin_unlock_irqrestore(&t->lock, flags);
@@ -340,10 +344,10 @@ void lapic_timer_restore(struct pvhv_lapic *l, u32 tmcct)
 
 	raw_spin_lock_irqsave(&t->lock, flags);
 	t->divide = divide_of(lapic_reg(l, APIC_TDCR));
-	t->period_ns = ticks_ns(t, lapic_reg(l, APIC_TMICT));
+	t->period_ns = ticks_ns(l, lapic_reg(l, APIC_TMICT));
 	t->tsc_deadline = 0;
 	t->target = 0;
-	left = ticks_ns(t, tmcct);
+	left = ticks_ns(l, tmcct);
 	if (mode == APIC_LVT_TIMER_PERIODIC && t->period_ns)
 		left = left && left <= step_ns(t) ? left : step_ns(t);
 	else

@@ -405,6 +405,7 @@ struct pvhv_vm {
 	u32 x2apic_api:2;
 	unsigned int max_halt_poll_ns;
 	u64 disabled_quirks;
+	u32 apic_bus_cycle_ns;
 	struct kvm_msr_filter_range *msr_filter;	/* reserved, see abi.md */
 
 	struct dentry *debugfs;
@@ -959,6 +960,9 @@ void pvhv_tsc_vcpu_init(struct pvhv_vcpu *vcpu);
 void pvhv_tsc_vcpu_load(struct pvhv_vcpu *vcpu);	/* unstable TSC, new CPU */
 long pvhv_ioctl_set_tsc_khz(void *obj, void *data, unsigned long arg);	/* vCPU */
 long pvhv_ioctl_get_tsc_khz(void *obj, void *data, unsigned long arg);	/* vCPU */
+long pvhv_ioctl_set_vcpu_attr(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_get_vcpu_attr(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_has_vcpu_attr(void *vcpu, void *data, unsigned long arg);
 long pvhv_ioctl_vm_set_tsc_khz(void *vm, void *data, unsigned long arg);
 long pvhv_ioctl_vm_get_tsc_khz(void *vm, void *data, unsigned long arg);
 

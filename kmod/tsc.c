@@ -8,6 +8,7 @@
  * Offsets change under vm->clock_lock, since kvmclock compares them.
  */
 #include <linux/math64.h>
+#include <linux/uaccess.h>
 #include <asm/tsc.h>
 
 #include "pvhv.h"
@@ -101,6 +102,54 @@ void pvhv_write_tsc(struct pvhv_vcpu *vcpu, u64 value, bool host)
 	synchronize(vcpu, value, true);
 	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
 	offset_changed(vcpu);
+}
+
+/* KVM_VCPU_TSC_OFFSET: the offset itself, which the others' TSCs then agree with or not. */
+static void set_offset(struct pvhv_vcpu *vcpu, u64 offset)
+{
+	struct pvhv_vm *vm = vcpu->vm;
+	u64 tsc, boot, real;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	pvhv_host_clock(&tsc, &boot, &real);
+	vcpu->tsc_offset = offset;
+	vm->tsc_user_set = true;
+	vm->tsc_sync_offset = offset;
+	vm->tsc_sync_value = tsc + offset;
+	vm->tsc_sync_ns = boot;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	offset_changed(vcpu);
+}
+
+long pvhv_ioctl_has_vcpu_attr(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+
+	return attr->group == KVM_VCPU_TSC_CTRL && attr->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
+}
+
+long pvhv_ioctl_get_vcpu_attr(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+	struct pvhv_vcpu *vcpu = obj;
+	long r = pvhv_ioctl_has_vcpu_attr(obj, data, arg);
+
+	return r ?: put_user(vcpu->tsc_offset, (u64 __user *)attr->addr);
+}
+
+long pvhv_ioctl_set_vcpu_attr(void *obj, void *data, unsigned long arg)
+{
+	const struct kvm_device_attr *attr = data;
+	long r = pvhv_ioctl_has_vcpu_attr(obj, data, arg);
+	u64 offset;
+
+	if (r)
+		return r;
+	if (get_user(offset, (u64 __user *)attr->addr))
+		return -EFAULT;
+	set_offset(obj, offset);
+	return 0;
 }
 
 void pvhv_write_tsc_adjust(struct pvhv_vcpu *vcpu, u64 value, bool host)

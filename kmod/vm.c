@@ -80,6 +80,7 @@ static struct pvhv_vm *vm_alloc(void)
 	mutex_init(&vm->irq_lock);
 	rwlock_init(&vm->mmu_lock);
 	vm->max_halt_poll_ns = halt_poll_ns;
+	vm->apic_bus_cycle_ns = 1;	/* the timer counts at 1 GHz, as KVM's */
 	pvhv_eventfd_init(vm);
 	pvhv_clock_vm_init(vm);
 

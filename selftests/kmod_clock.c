@@ -226,6 +226,54 @@ static void test_tsc(void)
 	vm_run_all(vm);
 }
 
+/* The offset from the host's TSC, as an attribute: read, written, seen by the guest */
+static void guest_read_tsc(uint64_t arg)
+{
+	for (;;)
+		GUEST_SYNC2(1, rdtsc());
+}
+
+static void test_tsc_offset(void)
+{
+	uint64_t offset = 0, set, before, after;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset,
+	};
+	struct ucall uc;
+
+	REQUIRE_CAP(KVM_CAP_VCPU_ATTRIBUTES);
+	start(guest_read_tsc);
+	VCPU_IOCTL(vcpu, KVM_HAS_DEVICE_ATTR, &attr);
+	VCPU_IOCTL(vcpu, KVM_GET_DEVICE_ATTR, &attr);
+	for (int i = 0; i < 4; i++) {
+		set = offset + (int64_t[]){ 0, 1000000000000, -5000000000, 0x123456789abcdef }[i];
+		attr.addr = (uintptr_t)&set;
+		VCPU_IOCTL(vcpu, KVM_SET_DEVICE_ATTR, &attr);
+		before = rdtsc();
+		vcpu_run_ucall(vcpu, &uc);
+		after = rdtsc();
+		ASSERT_EQ(uc.cmd, UCALL_SYNC);
+		ASSERT_GE(uc.arg[1], before + set);
+		ASSERT_LE(uc.arg[1], after + set);
+		attr.addr = (uintptr_t)&offset;
+		VCPU_IOCTL(vcpu, KVM_GET_DEVICE_ATTR, &attr);
+		ASSERT_EQ(offset, set);
+	}
+	/* Writing the TSC moves it */
+	vcpu_set_msr(vcpu, MSR_TSC, rdtsc() + 77000000000000);
+	VCPU_IOCTL(vcpu, KVM_GET_DEVICE_ATTR, &attr);
+	ASSERT_NE(offset, set);
+	attr.addr = 8;
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr), EFAULT);
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr), EFAULT);
+	attr.attr = 1;
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_HAS_DEVICE_ATTR, &attr), ENXIO);
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr), ENXIO);
+	attr.group = 1;
+	attr.attr = 0;
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr), ENXIO);
+}
+
 /* The VMM paused the guest: its watchdogs are to be told */
 static void test_stopped(void)
 {
@@ -263,6 +311,7 @@ int main(int argc, char **argv)
 		TEST(wall),
 		TEST(monotone),
 		TEST(tsc),
+		TEST(tsc_offset),
 		TEST(stopped),
 		TEST(frequency),
 	};

@@ -35,5 +35,9 @@ struct kvm_pre_fault_memory {
 };
 #define KVM_PRE_FAULT_MEMORY		_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
 #define KVM_CAP_PRE_FAULT_MEMORY	236
+#endif
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
+#endif
 
 #endif
