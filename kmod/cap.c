@@ -8,7 +8,26 @@
 
 #include "pvhv.h"
 
+/* Deleting a slot zaps what is mapped of it, with and without SLOT_ZAP_ALL: nobody can tell. */
+#define QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED | \
+		KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP | \
+		KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
+		KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS | KVM_X86_QUIRK_SLOT_ZAP_ALL)
 #define DIRTY_MANUAL_CAPS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+
+/* Exits that a VMM may do without: HLT and such then stop the host's CPU. */
+static u32 needless_exits(void)
+{
+	u32 exits = KVM_X86_DISABLE_EXITS_PAUSE;
+
+	if (pvhv_must_exit_to_idle())
+		return exits;
+	exits |= KVM_X86_DISABLE_EXITS_HLT;
+	if (boot_cpu_has(X86_FEATURE_MWAIT) && !boot_cpu_has_bug(X86_BUG_MONITOR) &&
+	    boot_cpu_has(X86_FEATURE_ARAT))
+		exits |= KVM_X86_DISABLE_EXITS_MWAIT;
+	return exits;
+}
 
 int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 {
@@ -60,11 +79,18 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
 	case KVM_CAP_HALT_POLL:
 	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
+	case KVM_CAP_MSR_PLATFORM_INFO:
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 	case KVM_CAP_SYS_ATTRIBUTES:
 	case KVM_CAP_VCPU_ATTRIBUTES:
+	case KVM_CAP_DISABLE_QUIRKS:
 	case KVM_CAP_PRE_FAULT_MEMORY:
 		return 1;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		return QUIRKS;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return needless_exits();
 	case KVM_CAP_COALESCED_MMIO:
 		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
@@ -140,6 +166,27 @@ long pvhv_ioctl_enable_cap(void *obj, void *data, unsigned long arg)
 		    (vm->max_vcpu_id && cap->args[0] != vm->max_vcpu_id))
 			return -EINVAL;
 		vm->max_vcpu_id = cap->args[0];
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (cap->args[0] & ~(u64)QUIRKS)
+			return -EINVAL;
+		fallthrough;
+	case KVM_CAP_DISABLE_QUIRKS:
+		WRITE_ONCE(vm->disabled_quirks, cap->args[0]);
+		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		/* What cannot be had is taken for a hint, as KVM does; vCPUs made from now on. */
+		if (cap->args[0] & ~(u64)KVM_X86_DISABLE_VALID_EXITS)
+			return -EINVAL;
+		WRITE_ONCE(vm->disabled_exits, vm->disabled_exits | (cap->args[0] & needless_exits()));
+		return 0;
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		WRITE_ONCE(vm->hide_platform_info, !cap->args[0]);
+		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (cap->args[0] & ~1ULL)
+			return -EINVAL;
+		WRITE_ONCE(vm->exit_on_emulation_failure, cap->args[0]);
 		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_cycle(vm, cap->args[0]);

@@ -6,6 +6,7 @@
 #ifndef PVHV_COMPAT_H
 #define PVHV_COMPAT_H
 
+#include <linux/cpu.h>
 #include <linux/eventfd.h>
 #include <linux/kvm.h>
 #include <linux/syscore_ops.h>
@@ -62,6 +63,20 @@ struct kvm_pre_fault_memory {
 #ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
 #define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237	/* 6.11 */
 #endif
+#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL	(1 << 7)	/* 6.12 */
+#endif
+
+/* "Cross-thread return predictions": a sibling is safe only while guests exit to idle. */
+static inline bool pvhv_must_exit_to_idle(void)
+{
+#ifdef X86_BUG_SMT_RSB
+	return boot_cpu_has_bug(X86_BUG_SMT_RSB) && cpu_smt_possible();
+#else
+	return false;
+#endif
+}
+
 /*
  * Late suspend and early resume of the boot CPU. struct syscore replaced
  * struct syscore_ops in 6.18 and was backported; Kbuild looks which it is.

@@ -113,6 +113,9 @@ void pvhv_cpuid_cr4_changed(struct pvhv_vcpu *vcpu)
 		e->ecx = set_bits(e->ecx, F(OSXSAVE), vcpu->cr4 & X86_CR4_OSXSAVE);
 		e->edx = set_bits(e->edx, F(APIC),
 				  vcpu->apic_base & MSR_IA32_APICBASE_ENABLE);
+		if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)
+			e->ecx = set_bits(e->ecx, F(MWAIT),
+					  vcpu->misc_enable & MSR_IA32_MISC_ENABLE_MWAIT);
 	}
 	e = find(vcpu, 7, 0);
 	if (e)
@@ -177,26 +180,36 @@ static u64 usable_efer(struct pvhv_vcpu *vcpu)
 	return bits;
 }
 
-static void find_pv_leaf(struct pvhv_vcpu *vcpu)
+/* Where KVM's paravirtual leaves begin, 0: nowhere. */
+static u32 pv_base(struct pvhv_vcpu *vcpu)
 {
 	const struct kvm_cpuid_entry2 *e;
 	u32 base, signature[3];
 
 	memcpy(signature, KVM_SIGNATURE, sizeof(signature));
-	vcpu->pv_leaf = false;
-	vcpu->pv_features = 0;
 	/* The leaves of several hypervisor interfaces lie 0x100 apart. */
 	for (base = 0x40000000; base < 0x40010000; base += 0x100) {
 		e = find(vcpu, base, 0);
-		if (!e || e->ebx != signature[0] || e->ecx != signature[1] ||
-		    e->edx != signature[2])
-			continue;
-		vcpu->pv_leaf = true;
-		e = find(vcpu, base | (KVM_CPUID_FEATURES & 0xff), 0);
-		if (e)
-			vcpu->pv_features = e->eax;
-		return;
+		if (e && e->ebx == signature[0] && e->ecx == signature[1] &&
+		    e->edx == signature[2])
+			return base;
 	}
+	return 0;
+}
+
+static struct kvm_cpuid_entry2 *pv_features_leaf(struct pvhv_vcpu *vcpu)
+{
+	u32 base = pv_base(vcpu);
+
+	return base ? find(vcpu, base | (KVM_CPUID_FEATURES & 0xff), 0) : NULL;
+}
+
+static void find_pv_leaf(struct pvhv_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *e = pv_features_leaf(vcpu);
+
+	vcpu->pv_leaf = pv_base(vcpu);
+	vcpu->pv_features = e ? e->eax : 0;
 }
 
 static u64 allowed_spec_ctrl(struct pvhv_vcpu *vcpu)
@@ -274,6 +287,15 @@ static int check_entries(const struct kvm_cpuid_entry2 *entries, unsigned int nr
 	return 0;
 }
 
+/* Who halts without an exit is not there to be kicked. */
+static void no_unhalt_without_exit(struct pvhv_vcpu *vcpu)
+{
+	struct kvm_cpuid_entry2 *e = pv_features_leaf(vcpu);
+
+	if (e && (vcpu->vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT))
+		e->eax &= ~BIT(KVM_FEATURE_PV_UNHALT);
+}
+
 /*
  * A CPU does not change under a running kernel: after the first KVM_RUN only
  * the same CPUID is accepted. Swaps the new one in, returns the old one.
@@ -285,6 +307,7 @@ static void swap_cpuid(struct pvhv_vcpu *vcpu, struct kvm_cpuid_entry2 **entries
 	swap(vcpu->nr_cpuid, *nr);
 	swap(vcpu->cpuid_map, *map);
 	pvhv_cpuid_cr4_changed(vcpu);
+	no_unhalt_without_exit(vcpu);
 }
 
 long pvhv_ioctl_set_cpuid2(void *obj, void *data, unsigned long arg)

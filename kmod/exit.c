@@ -21,7 +21,8 @@ int pvhv_internal_error(struct pvhv_vcpu *vcpu, u32 suberror)
 
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	/* A guest's user program must not be able to stop its kernel. */
-	if (suberror == KVM_INTERNAL_ERROR_EMULATION && pvhv_cpl(vcpu)) {
+	if (suberror == KVM_INTERNAL_ERROR_EMULATION && pvhv_cpl(vcpu) &&
+	    !vcpu->vm->exit_on_emulation_failure) {
 		vcpu->stat.insn_emulation_fails++;
 		pvhv_queue_ud(vcpu);
 		return PVHV_RESUME;
@@ -393,11 +394,13 @@ static int handle_xsetbv(struct pvhv_vcpu *vcpu)
 	return PVHV_RESUME;
 }
 
-/* Intercepted only for the host's sake: the guest gets it as it came. */
+/* Intercepted for the host's sake, or to help: else the guest gets it as it came. */
 static int handle_exception(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_exit *e = &vcpu->exit;
 
+	if (e->excp.vector == X86_TRAP_UD && pvhv_fix_hypercall(vcpu))
+		return PVHV_RESUME;
 	if (e->excp.vector == X86_TRAP_AC)
 		pvhv_queue_exception_e(vcpu, X86_TRAP_AC, e->excp.error);
 	else
@@ -405,15 +408,28 @@ static int handle_exception(struct pvhv_vcpu *vcpu)
 	return PVHV_RESUME;
 }
 
-static int handle_skip(struct pvhv_vcpu *vcpu)
-{
-	pvhv_skip_insn(vcpu, false);
-	return PVHV_RESUME;
-}
-
 static int handle_ud(struct pvhv_vcpu *vcpu)
 {
 	pvhv_queue_ud(vcpu);
+	return PVHV_RESUME;
+}
+
+/* MONITOR or MWAIT in a guest that does not have it, and whose VMM cares. */
+static bool absent_mwait(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_insn insn;
+
+	return (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS) &&
+	       !pvhv_guest_has(vcpu, X86_FEATURE_MWAIT) &&
+	       pvhv_decode_exit(vcpu, &insn, false) == PVHV_DECODE_OK &&
+	       (insn.op == PVHV_OP_MONITOR || insn.op == PVHV_OP_MWAIT);
+}
+
+static int handle_skip(struct pvhv_vcpu *vcpu)
+{
+	if (unlikely(absent_mwait(vcpu)))
+		return handle_ud(vcpu);
+	pvhv_skip_insn(vcpu, false);
 	return PVHV_RESUME;
 }
 

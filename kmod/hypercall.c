@@ -5,7 +5,8 @@
  *  2. the calls: kick, IPI, yield, clock pairing; others are -KVM_ENOSYS,
  *  3. the fast path (interrupts off) for those that neither sleep nor touch
  *     guest memory,
- *  4. whose thread a vCPU is, for the calls that yield to it.
+ *  4. whose thread a vCPU is, for the calls that yield to it,
+ *  5. the other vendor's instruction becomes this one's.
  *
  * A call whose feature bit the guest does not have, with
  * KVM_CAP_ENFORCE_PV_FEATURE_CPUID, does not exist.
@@ -187,4 +188,32 @@ int pvhv_handle_hypercall_fast(struct pvhv_vcpu *vcpu)
 	trace_pvhv_hypercall(c.nr, c.arg[0], c.arg[1], c.arg[2], c.arg[3]);
 	result = c.user ? -KVM_EPERM : call_atomic(vcpu, &c);
 	return finish(vcpu, &c, result);
+}
+
+/*
+ * A guest that came from another vendor's CPU still has that one's instruction
+ * in it. It is written over where the guest itself could write, as KVM does
+ * unless that quirk is off.
+ */
+bool pvhv_fix_hypercall(struct pvhv_vcpu *vcpu)
+{
+	static const u8 known[][3] = { { 0x0f, 0x01, 0xc1 }, { 0x0f, 0x01, 0xd9 } };
+	const struct pvhv_exit *e = &vcpu->exit;
+	struct pvhv_insn insn;
+	struct pvhv_code code;
+	unsigned int i;
+
+	if (vcpu->vm->disabled_quirks & KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+		return false;
+	pvhv_decode_exit(vcpu, &insn, false);	/* for the bytes */
+	for (i = 0; i < ARRAY_SIZE(known); i++) {
+		if (e->nr_bytes < sizeof(known[i]) || memcmp(e->bytes, known[i], sizeof(known[i])) ||
+		    !memcmp(known[i], vcpu->be->hypercall, sizeof(known[i])))
+			continue;
+		vcpu->be->get_code(vcpu, &code);
+		return pvhv_write_linear(vcpu, code.mode == PVHV_MODE_64 ? vcpu->rip :
+					 (u32)(code.base + vcpu->rip),
+					 vcpu->be->hypercall, sizeof(vcpu->be->hypercall)) >= 0;
+	}
+	return false;
 }

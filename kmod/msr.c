@@ -193,6 +193,8 @@ int pvhv_get_msr(struct pvhv_vcpu *vcpu, u32 index, u64 *value, bool host)
 		*value = vcpu->misc_enable;
 		return 0;
 	case MSR_PLATFORM_INFO:
+		if (!host && vcpu->vm->hide_platform_info)
+			return 1;
 		*value = vcpu->msr_platform_info;
 		return 0;
 	case MSR_MISC_FEATURES_ENABLES:
@@ -313,7 +315,16 @@ static int set_misc_enable(struct pvhv_vcpu *vcpu, u64 value, bool host)
 		value &= ~(u64)MSR_IA32_MISC_ENABLE_EMON;
 		value |= vcpu->misc_enable & MSR_IA32_MISC_ENABLE_EMON;
 	}
+	if (!((value ^ vcpu->misc_enable) & MSR_IA32_MISC_ENABLE_MWAIT) ||
+	    !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)) {
+		vcpu->misc_enable = value;
+		return 0;
+	}
+	/* CPUID follows; the SDM: without SSE3 the bit is reserved. */
+	if (!pvhv_guest_has(vcpu, X86_FEATURE_XMM3))
+		return 1;
 	vcpu->misc_enable = value;
+	pvhv_cpuid_cr4_changed(vcpu);
 	return 0;
 }
 

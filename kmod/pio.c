@@ -90,6 +90,13 @@ int pvhv_handle_pio_fast(struct pvhv_vcpu *vcpu)
 	return PVHV_RESUME;
 }
 
+/* Old QEMU resets a VM in answer to port 0x7e and wants RIP to be past it. */
+static bool skipped_at_once(struct pvhv_vcpu *vcpu)
+{
+	return vcpu->pio.port == 0x7e && !vcpu->pio.in &&
+	       !(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_OUT_7E_INC_RIP);
+}
+
 static int handle_single(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_exit *e = &vcpu->exit;
@@ -109,6 +116,10 @@ static int handle_single(struct pvhv_vcpu *vcpu)
 			memcpy(vcpu->pio_data, &value, sizeof(value));
 	}
 	trace_pvhv_pio(e->pio.in, e->pio.port, e->pio.size, 1, value);
+	if (r && unlikely(skipped_at_once(vcpu))) {
+		pvhv_finish_insn(vcpu, vcpu->pio.next_rip);
+		return to_user(vcpu, 1, NULL);
+	}
 	if (r)
 		return to_user(vcpu, 1, complete_single);
 	pvhv_finish_insn(vcpu, vcpu->pio.next_rip);

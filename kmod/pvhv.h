@@ -404,8 +404,11 @@ struct pvhv_vm {
 	u32 triple_fault_event:1;
 	u32 x2apic_api:2;
 	unsigned int max_halt_poll_ns;
-	u64 disabled_quirks;
+	u64 disabled_quirks;		/* KVM_X86_QUIRK_* */
+	u32 disabled_exits;		/* KVM_X86_DISABLE_EXITS_*, vm->lock; of vCPUs to come */
 	u32 apic_bus_cycle_ns;
+	bool hide_platform_info;	/* KVM_CAP_MSR_PLATFORM_INFO is off */
+	bool exit_on_emulation_failure;	/* in user mode too */
 	struct kvm_msr_filter_range *msr_filter;	/* reserved, see abi.md */
 
 	struct dentry *debugfs;
@@ -420,6 +423,7 @@ struct pvhv_vm {
  */
 struct pvhv_backend {
 	const char *name;
+	u8 hypercall[3];	/* the instruction: VMCALL or VMMCALL */
 	const struct pvhv_tdp_format *tdp;
 
 	/* Module life: is the hardware there (-ENODEV: no; logs why). */
@@ -994,6 +998,8 @@ int pvhv_steal_set_msr(struct pvhv_vcpu *vcpu, u64 value);	/* 1: #GP */
 void pvhv_note_thread(struct pvhv_vcpu *vcpu);	/* KVM_RUN: sets vcpu->pid */
 int pvhv_handle_hypercall(struct pvhv_vcpu *vcpu);	/* irqs on */
 int pvhv_handle_hypercall_fast(struct pvhv_vcpu *vcpu);	/* irqs off; PVHV_SLOW */
+/* #UD of the other vendor's hypercall instruction: replaced, or a #PF instead. */
+bool pvhv_fix_hypercall(struct pvhv_vcpu *vcpu);
 
 /* stats.c: */
 void pvhv_stats_init(void);			/* debugfs root */

@@ -79,6 +79,27 @@ static void test_user_mode(void)
 	vcpu_run_done(vcpu);
 }
 
+/* Unless the VMM wants to see it all the same */
+static void test_user_mode_exit(void)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 2 };
+
+	REQUIRE_CAP(KVM_CAP_EXIT_ON_EMULATION_FAILURE);
+	vm = vm_create(0);
+	ASSERT_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 1;
+	VM_IOCTL(vm, KVM_ENABLE_CAP, &cap);
+	vcpu = vcpu_add(vm, 0, guest_user, 0);
+	vcpu_run_exit(vcpu, KVM_EXIT_INTERNAL_ERROR);
+	ASSERT_EQ(vcpu->run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	ASSERT_GE(vcpu->run->emulation_failure.ndata, 3);
+	ASSERT(!memcmp(vcpu->run->emulation_failure.insn_bytes, bad1, bad1_end - bad1));
+	cap.args[0] = 0;
+	VM_IOCTL(vm, KVM_ENABLE_CAP, &cap);
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_EQ(ud_rip, (uintptr_t)bad1);
+}
+
 /* Code on a device: instructions cannot be fetched from there */
 static void guest_jump(uint64_t arg)
 {
@@ -99,6 +120,7 @@ int main(int argc, char **argv)
 	static const struct tap_test tests[] = {
 		TEST(kernel_mode),
 		TEST(user_mode),
+		TEST(user_mode_exit),
 		TEST(code_on_device),
 	};
 

@@ -165,12 +165,14 @@ static void sync_control_registers(struct pvhv_vcpu *vcpu)
 	u64 cr0, cr4;
 
 	/*
-	 * A guest must not turn caching off under the host's memory; and the
+	 * A guest turns caching off only where its VMM lets it; and the
 	 * host's machine checks must arrive whatever the guest's CR4.MCE.
 	 * Where that makes the registers differ from what the guest wrote,
 	 * reads exit too.
 	 */
-	cr0 = (vcpu->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
+	cr0 = vcpu->cr0 | X86_CR0_ET;
+	if (!(vcpu->vm->disabled_quirks & KVM_X86_QUIRK_CD_NW_CLEARED))
+		cr0 &= ~(u64)(X86_CR0_CD | X86_CR0_NW);
 	cr4 = vcpu->cr4 | (cr4_read_shadow() & X86_CR4_MCE);
 	save->cr0 = cr0;
 	save->cr3 = vcpu->cr3;

@@ -162,26 +162,31 @@ static void svm_init_vmcb(struct pvhv_vcpu *vcpu)
 		INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
 		INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT,
 		INTERCEPT_RDPMC, INTERCEPT_CPUID, INTERCEPT_RSM, INTERCEPT_INVD,
-		INTERCEPT_HLT, INTERCEPT_INVLPGA, INTERCEPT_IOIO_PROT,
+		INTERCEPT_INVLPGA, INTERCEPT_IOIO_PROT,
 		INTERCEPT_MSR_PROT, INTERCEPT_TASK_SWITCH, INTERCEPT_SHUTDOWN,
 		INTERCEPT_FERR_FREEZE,
 		INTERCEPT_VMRUN, INTERCEPT_VMMCALL, INTERCEPT_VMLOAD,
 		INTERCEPT_VMSAVE, INTERCEPT_STGI, INTERCEPT_CLGI,
-		INTERCEPT_SKINIT, INTERCEPT_WBINVD, INTERCEPT_MONITOR,
-		INTERCEPT_MWAIT, INTERCEPT_XSETBV, INTERCEPT_RDPRU,
+		INTERCEPT_SKINIT, INTERCEPT_WBINVD, INTERCEPT_XSETBV,
+		INTERCEPT_RDPRU,
 		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_UD,	/* pvhv_fix_hypercall() */
 		/* These two can loop for ever in microcode while delivered. */
 		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC,
 		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
 	};
 	struct svm_vcpu *svm = to_svm(vcpu);
 	struct vmcb_control_area *c = &svm->vmcb->control;
+	u32 disabled = vcpu->vm->disabled_exits;
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
 		svm_intercept(svm, intercepts[i], true);
 	svm_lend_debug_registers(vcpu, false);
-	if (svm_caps.pause_filter) {
+	svm_intercept(svm, INTERCEPT_HLT, !(disabled & KVM_X86_DISABLE_EXITS_HLT));
+	svm_intercept(svm, INTERCEPT_MONITOR, !(disabled & KVM_X86_DISABLE_EXITS_MWAIT));
+	svm_intercept(svm, INTERCEPT_MWAIT, !(disabled & KVM_X86_DISABLE_EXITS_MWAIT));
+	if (svm_caps.pause_filter && !(disabled & KVM_X86_DISABLE_EXITS_PAUSE)) {
 		c->pause_filter_count = 3000;	/* as long as a short spinlock is held */
 		if (svm_caps.pause_threshold)
 			c->pause_filter_thresh = 128;
@@ -421,6 +426,7 @@ static const struct pvhv_tdp_format svm_npt_format = {
 
 const struct pvhv_backend pvhv_svm_backend = {
 	.name = "svm",
+	.hypercall = { 0x0f, 0x01, 0xd9 },	/* VMMCALL */
 
 	.tdp = &svm_npt_format,
 	.probe = svm_probe,
