@@ -8,6 +8,8 @@
 
 #include "pvhv.h"
 
+#define USER_MSR_REASONS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
+			  KVM_MSR_EXIT_REASON_FILTER)
 /* Deleting a slot zaps what is mapped of it, with and without SLOT_ZAP_ALL: nobody can tell. */
 #define QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED | \
 		KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP | \
@@ -79,6 +81,7 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
 	case KVM_CAP_HALT_POLL:
 	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
+	case KVM_CAP_X86_MSR_FILTER:
 	case KVM_CAP_MSR_PLATFORM_INFO:
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
@@ -91,6 +94,8 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 		return QUIRKS;
 	case KVM_CAP_X86_DISABLE_EXITS:
 		return needless_exits();
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		return USER_MSR_REASONS;
 	case KVM_CAP_COALESCED_MMIO:
 		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
@@ -190,6 +195,11 @@ long pvhv_ioctl_enable_cap(void *obj, void *data, unsigned long arg)
 		return 0;
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_cycle(vm, cap->args[0]);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (cap->args[0] & ~(u64)USER_MSR_REASONS)
+			return -EINVAL;
+		WRITE_ONCE(vm->user_msr_reasons, cap->args[0]);
+		return 0;
 	case KVM_CAP_HALT_POLL:
 		if (cap->args[0] != (unsigned int)cap->args[0])
 			return -EINVAL;

@@ -11,9 +11,6 @@
 #include "pvhv.h"
 #include "trace.h"
 
-#define MSR_X2APIC_FIRST 0x800
-#define MSR_X2APIC_LAST	 0x8ff
-
 int pvhv_internal_error(struct pvhv_vcpu *vcpu, u32 suberror)
 {
 	struct kvm_run *run = vcpu->run;
@@ -53,48 +50,6 @@ int pvhv_internal_error(struct pvhv_vcpu *vcpu, u32 suberror)
 
 /* --- 1. fast --- */
 
-static bool fast_msr(u32 msr)
-{
-	return (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST) || msr == MSR_IA32_TSC_DEADLINE;
-}
-
-/* Interrupts off: x2APIC registers and the TSC deadline. */
-static int handle_msr_fast(struct pvhv_vcpu *vcpu, bool write)
-{
-	u32 msr = vcpu->gpr[PVHV_RCX];
-	u64 rip = vcpu->rip, value;
-	int r;
-
-	if (!fast_msr(msr) || !vcpu->lapic || (vcpu->rflags & X86_EFLAGS_TF))
-		return PVHV_SLOW;
-	r = pvhv_skip_insn(vcpu, true);
-	if (r)
-		return r;
-	if (write) {
-		value = (u32)vcpu->gpr[PVHV_RAX] | vcpu->gpr[PVHV_RDX] << 32;
-		trace_pvhv_msr(true, msr, value, 0);
-		if (msr == MSR_IA32_TSC_DEADLINE)
-			pvhv_lapic_set_tsc_deadline(vcpu, value);
-		else
-			r = pvhv_x2apic_write(vcpu, msr, value);
-	} else {
-		if (msr == MSR_IA32_TSC_DEADLINE)
-			value = pvhv_lapic_get_tsc_deadline(vcpu);
-		else
-			r = pvhv_x2apic_read(vcpu, msr, &value);
-		if (!r) {
-			vcpu->gpr[PVHV_RAX] = (u32)value;
-			vcpu->gpr[PVHV_RDX] = value >> 32;
-		}
-	}
-	if (unlikely(r)) {
-		vcpu->rip = rip;
-		pvhv_queue_gp(vcpu);
-	}
-	vcpu->stat.msr_exits++;
-	return PVHV_RESUME;
-}
-
 static int handle_cpuid(struct pvhv_vcpu *vcpu, bool atomic)
 {
 	u32 eax, ebx, ecx, edx;
@@ -127,9 +82,9 @@ int pvhv_handle_exit_fast(struct pvhv_vcpu *vcpu)
 	case PVHV_EXIT_CPUID:
 		return handle_cpuid(vcpu, true);
 	case PVHV_EXIT_MSR_WRITE:
-		return handle_msr_fast(vcpu, true);
+		return pvhv_handle_msr_fast(vcpu, true);
 	case PVHV_EXIT_MSR_READ:
-		return handle_msr_fast(vcpu, false);
+		return pvhv_handle_msr_fast(vcpu, false);
 	case PVHV_EXIT_HYPERCALL:
 		return pvhv_handle_hypercall_fast(vcpu);
 	case PVHV_EXIT_PIO:
@@ -159,44 +114,6 @@ static int handle_nothing(struct pvhv_vcpu *vcpu)
 static int handle_cpuid_slow(struct pvhv_vcpu *vcpu)
 {
 	handle_cpuid(vcpu, false);
-	return PVHV_RESUME;
-}
-
-static int handle_msr_read(struct pvhv_vcpu *vcpu)
-{
-	u32 msr = vcpu->gpr[PVHV_RCX];
-	u64 value = 0;
-
-	vcpu->stat.msr_exits++;
-	if (pvhv_get_msr(vcpu, msr, &value, false)) {
-		trace_pvhv_msr(false, msr, 0, 1);
-		pvhv_queue_gp(vcpu);
-		return PVHV_RESUME;
-	}
-	if (pvhv_skip_insn(vcpu, false))
-		return PVHV_RESUME;
-	trace_pvhv_msr(false, msr, value, 0);
-	vcpu->gpr[PVHV_RAX] = (u32)value;
-	vcpu->gpr[PVHV_RDX] = value >> 32;
-	return PVHV_RESUME;
-}
-
-static int handle_msr_write(struct pvhv_vcpu *vcpu)
-{
-	u32 msr = vcpu->gpr[PVHV_RCX];
-	u64 value = (u32)vcpu->gpr[PVHV_RAX] | vcpu->gpr[PVHV_RDX] << 32;
-	u64 rip = vcpu->rip;
-	int refused;
-
-	vcpu->stat.msr_exits++;
-	if (pvhv_skip_insn(vcpu, false))
-		return PVHV_RESUME;
-	refused = pvhv_set_msr(vcpu, msr, value, false);
-	trace_pvhv_msr(true, msr, value, refused);
-	if (refused) {
-		vcpu->rip = rip;
-		pvhv_queue_gp(vcpu);
-	}
 	return PVHV_RESUME;
 }
 
@@ -483,8 +400,8 @@ static int (*const handlers[PVHV_NR_EXITS])(struct pvhv_vcpu *vcpu) = {
 	[PVHV_EXIT_NONE] = handle_nothing,
 	[PVHV_EXIT_INTR] = handle_nothing,
 	[PVHV_EXIT_CPUID] = handle_cpuid_slow,
-	[PVHV_EXIT_MSR_READ] = handle_msr_read,
-	[PVHV_EXIT_MSR_WRITE] = handle_msr_write,
+	[PVHV_EXIT_MSR_READ] = pvhv_handle_msr_read,
+	[PVHV_EXIT_MSR_WRITE] = pvhv_handle_msr_write,
 	[PVHV_EXIT_HYPERCALL] = pvhv_handle_hypercall,
 	[PVHV_EXIT_PIO] = pvhv_handle_pio,
 	[PVHV_EXIT_TDP_FAULT] = handle_tdp_fault,

@@ -250,6 +250,17 @@ void pvhv_finish_insn(struct pvhv_vcpu *vcpu, u64 next_rip)
 		pvhv_queue_db(vcpu, DR_STEP);
 }
 
+u64 pvhv_next_rip(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_insn insn;
+
+	if (vcpu->exit.next_rip)
+		return vcpu->exit.next_rip;
+	if (pvhv_decode_exit(vcpu, &insn, false) != PVHV_DECODE_OK)
+		return 0;
+	return pvhv_insn_next_rip(&insn, vcpu->rip);
+}
+
 int pvhv_skip_insn(struct pvhv_vcpu *vcpu, bool atomic)
 {
 	struct pvhv_insn insn;

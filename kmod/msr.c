@@ -132,7 +132,7 @@ static int get_other(struct pvhv_vcpu *vcpu, u32 index, u64 *value, bool host)
 		return r;
 	fixed = find_fixed(index);
 	if (!fixed)
-		return 1;
+		return PVHV_MSR_UNKNOWN;
 	*value = fixed->value;
 	return 0;
 }
@@ -253,7 +253,9 @@ static int set_other(struct pvhv_vcpu *vcpu, u32 index, u64 value, bool host)
 	if (r != -ENOENT)
 		return r;
 	fixed = find_fixed(index);
-	return fixed && fixed->ignore_writes ? 0 : 1;
+	if (!fixed)
+		return PVHV_MSR_UNKNOWN;
+	return fixed->ignore_writes ? 0 : PVHV_MSR_REFUSED;
 }
 
 /* The VMM's EFER, too: LMA is not written, LME not changed under paging. */

@@ -57,18 +57,6 @@ static int complete_single(struct pvhv_vcpu *vcpu)
 	return PVHV_RESUME;
 }
 
-/* The next RIP: hardware's word, else by decoding; 0: the guest changed it. */
-static u64 pio_next_rip(struct pvhv_vcpu *vcpu)
-{
-	struct pvhv_insn insn;
-
-	if (vcpu->exit.next_rip)
-		return vcpu->exit.next_rip;
-	if (pvhv_decode_exit(vcpu, &insn, false) != PVHV_DECODE_OK)
-		return 0;
-	return pvhv_insn_next_rip(&insn, vcpu->rip);
-}
-
 int pvhv_handle_pio_fast(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_exit *e = &vcpu->exit;
@@ -103,7 +91,7 @@ static int handle_single(struct pvhv_vcpu *vcpu)
 	u32 value = vcpu->gpr[PVHV_RAX];
 	int r;
 
-	vcpu->pio.next_rip = pio_next_rip(vcpu);
+	vcpu->pio.next_rip = pvhv_next_rip(vcpu);
 	if (!vcpu->pio.next_rip)
 		return PVHV_RESUME;
 	if (e->pio.in) {

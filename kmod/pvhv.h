@@ -68,6 +68,7 @@ struct pvhv_pit;
 struct pvhv_memslots;
 struct pvhv_io_bus;
 struct pvhv_irq_table;
+struct pvhv_msr_filter;
 
 /* Results of an exit handler; negative values are -errno for KVM_RUN. */
 enum {
@@ -89,6 +90,7 @@ enum pvhv_req {
 	PVHV_REQ_TRIPLE_FAULT,
 	PVHV_REQ_VM_DEAD,	/* pvhv_kill_vm(): KVM_RUN gives -EIO */
 	PVHV_REQ_IOAPIC_EOI_EXIT,	/* userspace must see an EOI (split irqchip) */
+	PVHV_REQ_MSR_FILTER,	/* the VM's filter changed: which MSRs exit */
 	PVHV_REQ_PV_EOI,	/* pvhv_lapic_sync_pv_eoi_from_guest(), irqs on */
 };
 
@@ -269,6 +271,9 @@ struct pvhv_vcpu {
 		u8 asize;
 		u64 rip, next_rip;
 	} pio;
+	struct {			/* MSR access in userspace's hands, msr_exit.c */
+		u64 rip, next_rip;
+	} user_msr;
 	struct pvhv_mmio *mmio;		/* instruction in flight, mmio.c */
 	struct pvhv_fetch *fetch;	/* what fetch.c remembers */
 
@@ -409,7 +414,8 @@ struct pvhv_vm {
 	u32 apic_bus_cycle_ns;
 	bool hide_platform_info;	/* KVM_CAP_MSR_PLATFORM_INFO is off */
 	bool exit_on_emulation_failure;	/* in user mode too */
-	struct kvm_msr_filter_range *msr_filter;	/* reserved, see abi.md */
+	struct pvhv_msr_filter __rcu *msr_filter;	/* vm->lock / srcu; NULL: all allowed */
+	u32 user_msr_reasons;		/* KVM_CAP_X86_USER_SPACE_MSR: KVM_MSR_EXIT_REASON_* */
 
 	struct dentry *debugfs;
 	char stats_id[48];
@@ -488,6 +494,7 @@ struct pvhv_backend {
 #define PVHV_SYNC_TPR	BIT(7)	/* intercept CR8 writes: pvhv_lapic_tpr_blocks() */
 #define PVHV_SYNC_PAT	BIT(8)
 #define PVHV_SYNC_ALL	(BIT(9) - 1)
+#define PVHV_SYNC_MSRS	BIT(9)	/* pvhv_msr_allowed() says something else; under srcu */
 
 /* ioctls are table rows; pvhv_ioctl() takes the locks and copies the data. */
 enum {
@@ -643,6 +650,9 @@ void pvhv_fetch_free(struct pvhv_vcpu *vcpu);
 /* enum pvhv_decode_result; the bytes are left in vcpu->exit. */
 int pvhv_decode_exit(struct pvhv_vcpu *vcpu, struct pvhv_insn *insn, bool atomic);
 void pvhv_finish_insn(struct pvhv_vcpu *vcpu, u64 next_rip);
+/* The RIP after the exiting instruction: hardware's word, else by decoding;
+ * 0: the guest changed it, resume. irqs on. */
+u64 pvhv_next_rip(struct pvhv_vcpu *vcpu);
 /* Moves RIP past the exiting instruction of this kind. atomic: irqs are off,
  * may return PVHV_SLOW; 0: done; 1: an exception was queued instead. */
 int pvhv_skip_insn(struct pvhv_vcpu *vcpu, bool atomic);
@@ -925,7 +935,24 @@ bool pvhv_guest_has(struct pvhv_vcpu *vcpu, unsigned int feature);
 bool pvhv_cpuid_offers(unsigned int feature);
 u64 pvhv_supported_xcr0(void);
 
-/* msr.c: 0, or 1: unknown or refused (the caller injects #GP / stops) */
+/* msr_exit.c: RDMSR and WRMSR */
+int pvhv_handle_msr_read(struct pvhv_vcpu *vcpu);
+int pvhv_handle_msr_write(struct pvhv_vcpu *vcpu);
+int pvhv_handle_msr_fast(struct pvhv_vcpu *vcpu, bool write);	/* irqs off */
+
+/* msr_filter.c: access is KVM_MSR_FILTER_READ or _WRITE; under srcu, irqs may be off */
+bool pvhv_msr_allowed(struct pvhv_vm *vm, u32 index, u32 access);
+void pvhv_msr_filter_destroy(struct pvhv_vm *vm);
+long pvhv_ioctl_set_msr_filter(void *vm, void *data, unsigned long arg);	/* LOCK */
+
+/* Why the guest may not: for KVM_MSR_EXIT_REASON_*. */
+enum {
+	PVHV_MSR_REFUSED = 1,	/* this value, or this guest may not have it */
+	PVHV_MSR_UNKNOWN,	/* there is no such MSR */
+	PVHV_MSR_FILTERED,
+};
+
+/* msr.c: 0, or PVHV_MSR_REFUSED or _UNKNOWN (the caller injects #GP / stops) */
 int pvhv_get_msr(struct pvhv_vcpu *vcpu, u32 index, u64 *value, bool host);
 int pvhv_set_msr(struct pvhv_vcpu *vcpu, u32 index, u64 value, bool host);
 void pvhv_msr_reset(struct pvhv_vcpu *vcpu, bool init);

@@ -305,6 +305,8 @@ static int vcpu_init(struct pvhv_vcpu *vcpu)
 		if (r)
 			return r;
 	}
+	/* A filter from before; one that comes now may not see this vCPU yet. */
+	pvhv_set_request(vcpu, PVHV_REQ_MSR_FILTER);
 	pvhv_vcpu_reset(vcpu, false);
 	vcpu->mp_state = !vcpu->lapic || vcpu->is_bsp ? KVM_MP_STATE_RUNNABLE :
 							KVM_MP_STATE_UNINITIALIZED;

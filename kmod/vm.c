@@ -46,6 +46,7 @@ static void vm_free(struct pvhv_vm *vm)
 	pvhv_coalesced_destroy(vm);
 	vm->be->vm_destroy(vm);
 	pvhv_memslots_destroy(vm);
+	pvhv_msr_filter_destroy(vm);
 	cleanup_srcu_struct(&vm->srcu);
 	mmdrop(vm->mm);
 	pvhv_hardware_put();
@@ -302,6 +303,7 @@ static const struct pvhv_ioctl vm_ioctls[] = {
 	{ KVM_GET_PIT2, 0, pvhv_ioctl_get_pit2 },
 	{ KVM_SET_PIT2, 0, pvhv_ioctl_set_pit2 },
 	{ KVM_REINJECT_CONTROL, PVHV_IOC_RAW, pvhv_ioctl_reinject_control },
+	{ KVM_X86_SET_MSR_FILTER, PVHV_IOC_LOCK, pvhv_ioctl_set_msr_filter },
 	{ KVM_GET_CLOCK, 0, pvhv_ioctl_get_clock },
 	{ KVM_SET_CLOCK, 0, pvhv_ioctl_set_clock },
 	{ KVM_SET_TSC_KHZ, 0, pvhv_ioctl_vm_set_tsc_khz },

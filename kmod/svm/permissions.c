@@ -3,8 +3,8 @@
  * permissions.c - which MSRs and ports a guest reaches without an exit.
  *
  * Every port exits. MSRs that VMLOAD/VMSAVE switch (APM 15.5.2) belong to
- * the guest while it runs; all others exit. No vCPU differs from another,
- * so the module has one map of each kind.
+ * the guest while it runs; all others exit. Where the VMM's filter is about
+ * the former, all exit. So the module needs two maps of MSRs and one of ports.
  */
 #include <linux/gfp.h>
 #include <linux/mm.h>
@@ -15,7 +15,7 @@
 #define SVM_MSRPM_ORDER	1	/* two pages, APM 15.11 */
 #define SVM_IOPM_ORDER	2	/* three pages, APM 15.10.1 */
 
-static struct page *msrpm_pages, *iopm_pages;
+static struct page *msrpm_pages, *all_msrs_exit_pages, *iopm_pages;
 
 /* APM 15.11: three ranges of 8192 MSRs, two bits each, 2 KiB a range. */
 static const u32 msrpm_ranges[] = { 0x0, 0xc0000000, 0xc0010000 };
@@ -46,22 +46,51 @@ int svm_permissions_init(void)
 	msrpm_pages = alloc_pages(GFP_KERNEL, SVM_MSRPM_ORDER);
 	if (!msrpm_pages)
 		return -ENOMEM;
+	all_msrs_exit_pages = alloc_pages(GFP_KERNEL, SVM_MSRPM_ORDER);
+	if (!all_msrs_exit_pages)
+		goto err_msrpm;
 	iopm_pages = alloc_pages(GFP_KERNEL, SVM_IOPM_ORDER);
-	if (!iopm_pages) {
-		__free_pages(msrpm_pages, SVM_MSRPM_ORDER);
-		return -ENOMEM;
-	}
+	if (!iopm_pages)
+		goto err_all;
 	memset(page_address(msrpm_pages), 0xff, PAGE_SIZE << SVM_MSRPM_ORDER);
+	memset(page_address(all_msrs_exit_pages), 0xff, PAGE_SIZE << SVM_MSRPM_ORDER);
 	memset(page_address(iopm_pages), 0xff, PAGE_SIZE << SVM_IOPM_ORDER);
 	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
 		allow_msr(page_address(msrpm_pages), direct_msrs[i]);
 	return 0;
+
+err_all:
+	__free_pages(all_msrs_exit_pages, SVM_MSRPM_ORDER);
+err_msrpm:
+	__free_pages(msrpm_pages, SVM_MSRPM_ORDER);
+	return -ENOMEM;
 }
 
 void svm_permissions_exit(void)
 {
 	__free_pages(iopm_pages, SVM_IOPM_ORDER);
+	__free_pages(all_msrs_exit_pages, SVM_MSRPM_ORDER);
 	__free_pages(msrpm_pages, SVM_MSRPM_ORDER);
+}
+
+static bool filter_has_direct_msr(struct pvhv_vm *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
+		if (!pvhv_msr_allowed(vm, direct_msrs[i], KVM_MSR_FILTER_READ) ||
+		    !pvhv_msr_allowed(vm, direct_msrs[i], KVM_MSR_FILTER_WRITE))
+			return true;
+	return false;
+}
+
+void svm_choose_msrpm(struct pvhv_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	svm->vmcb->control.msrpm_base_pa = filter_has_direct_msr(vcpu->vm) ?
+					   page_to_phys(all_msrs_exit_pages) : svm_msrpm_pa();
+	svm_dirty(svm, SVM_CLEAN_PERM_MAP);
 }
 
 u64 svm_msrpm_pa(void)

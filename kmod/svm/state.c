@@ -225,6 +225,8 @@ void svm_sync(struct pvhv_vcpu *vcpu, u32 what)
 		svm->vmcb->save.g_pat = vcpu->pat;
 		svm_dirty(svm, SVM_CLEAN_NPT);
 	}
+	if (what & PVHV_SYNC_MSRS)
+		svm_choose_msrpm(vcpu);
 	if (what & PVHV_SYNC_CPUID)
 		svm_intercept(svm, INTERCEPT_RDTSCP, !vcpu->guest_has_rdtscp);
 	if (what & PVHV_SYNC_TPR)

@@ -117,6 +117,7 @@ void svm_lend_debug_registers(struct pvhv_vcpu *vcpu, bool lend);
 int svm_permissions_init(void);
 void svm_permissions_exit(void);
 u64 svm_msrpm_pa(void);
+void svm_choose_msrpm(struct pvhv_vcpu *vcpu);	/* the VM's filter may need all exits */
 u64 svm_iopm_pa(void);
 
 /* enter.S: VMRUN round trip; interrupts off on both sides. */
