@@ -88,6 +88,7 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_SYS_ATTRIBUTES:
 	case KVM_CAP_VCPU_ATTRIBUTES:
 	case KVM_CAP_DISABLE_QUIRKS:
+	case KVM_CAP_SPLIT_IRQCHIP:
 	case KVM_CAP_PRE_FAULT_MEMORY:
 		return 1;
 	case KVM_CAP_DISABLE_QUIRKS2:
@@ -193,6 +194,8 @@ long pvhv_ioctl_enable_cap(void *obj, void *data, unsigned long arg)
 			return -EINVAL;
 		WRITE_ONCE(vm->exit_on_emulation_failure, cap->args[0]);
 		return 0;
+	case KVM_CAP_SPLIT_IRQCHIP:
+		return pvhv_split_irqchip(vm, cap->args[0]);
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		return set_bus_cycle(vm, cap->args[0]);
 	case KVM_CAP_X86_USER_SPACE_MSR:

@@ -221,11 +221,10 @@ void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 			be->request_nmi_window(vcpu);
 	}
 
-	if (!vcpu->lapic) {
-		if (vcpu->run->request_interrupt_window)
-			be->request_irq_window(vcpu);
+	if (vcpu->pic_in_user && vcpu->run->request_interrupt_window && pvhv_user_pic_ready(vcpu))
+		be->request_irq_window(vcpu);
+	if (!vcpu->lapic)
 		return;
-	}
 	if (pvhv_irq_peek(vcpu) >= 0) {
 		if (!taken && unlikely(be->get_int_shadow(vcpu)))
 			finish_shadowed_hlt(vcpu);

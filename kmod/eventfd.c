@@ -342,6 +342,9 @@ long pvhv_ioctl_irqfd(void *obj, void *data, unsigned long arg)
 		return irqfd_deassign(vm, args);
 	if (!smp_load_acquire(&vm->irqchip_in_kernel))
 		return -EINVAL;
+	/* Only an IOAPIC or a PIC of ours can tell when to sample again. */
+	if ((args->flags & KVM_IRQFD_FLAG_RESAMPLE) && vm->irqchip_split)
+		return -EINVAL;
 	return irqfd_assign(vm, args);
 }
 

@@ -94,7 +94,7 @@ int pvhv_handle_exit_fast(struct pvhv_vcpu *vcpu)
 	case PVHV_EXIT_IRQ_WINDOW:
 		vcpu->stat.irq_window_exits++;
 		vcpu->event_check = true;
-		return vcpu->lapic ? PVHV_RESUME : PVHV_SLOW;
+		return vcpu->pic_in_user ? PVHV_SLOW : PVHV_RESUME;
 	case PVHV_EXIT_NMI_WINDOW:
 		vcpu->stat.nmi_window_exits++;
 		vcpu->event_check = true;

@@ -44,7 +44,7 @@ static int convert_route(struct pvhv_vm *vm, const struct kvm_irq_routing_entry 
 	route->gsi = user->gsi;
 	switch (user->type) {
 	case KVM_IRQ_ROUTING_IRQCHIP:
-		if (user->flags || user->u.irqchip.irqchip >= NR_CHIPS)
+		if (vm->irqchip_split || user->flags || user->u.irqchip.irqchip >= NR_CHIPS)
 			return -EINVAL;
 		route->chip = user->u.irqchip.irqchip;
 		if (user->u.irqchip.pin >=
@@ -365,6 +365,8 @@ long pvhv_ioctl_get_irqchip(void *obj, void *data, unsigned long arg)
 	struct kvm_irqchip *chip = data;
 	struct pvhv_vm *vm = obj;
 
+	if (vm->irqchip_split)
+		return -ENXIO;
 	switch (chip->chip_id) {
 	case KVM_IRQCHIP_PIC_MASTER:
 	case KVM_IRQCHIP_PIC_SLAVE:
@@ -384,6 +386,8 @@ long pvhv_ioctl_set_irqchip(void *obj, void *data, unsigned long arg)
 	long ret = 0;
 	int idx;
 
+	if (vm->irqchip_split)
+		return -ENXIO;
 	chip = memdup_user((void __user *)arg, sizeof(*chip));
 	if (IS_ERR(chip))
 		return PTR_ERR(chip);

@@ -58,14 +58,33 @@ bool pvhv_lapic_accepts_pic(struct pvhv_vcpu *vcpu)
 	return !(lvt0 & APIC_LVT_MASKED) && GET_APIC_DELIVERY_MODE(lvt0) == APIC_MODE_EXTINT;
 }
 
+/* The PIC's vector, -1: none. ack: it is taken. */
+static int pic_vector(struct pvhv_vcpu *vcpu, bool ack)
+{
+	int vector = vcpu->extint;
+
+	if (!pvhv_lapic_accepts_pic(vcpu))
+		return -1;
+	if (!vcpu->pic_in_user)
+		return ack ? pvhv_pic_ack(vcpu->vm) : pvhv_pic_peek(vcpu->vm);
+	if (ack)
+		vcpu->extint = PVHV_NO_EXTINT;
+	return vector;
+}
+
+static bool pic_interrupts(const struct pvhv_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->vm->pic_output) || vcpu->extint != PVHV_NO_EXTINT;
+}
+
 int pvhv_irq_peek(struct pvhv_vcpu *vcpu)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
 
 	if (unlikely(!l))
 		return -1;
-	if (unlikely(READ_ONCE(vcpu->vm->pic_output)) && pvhv_lapic_accepts_pic(vcpu)) {
-		int vector = pvhv_pic_peek(vcpu->vm);
+	if (unlikely(pic_interrupts(vcpu))) {
+		int vector = pic_vector(vcpu, false);
 
 		if (vector >= 0)
 			return vector;
@@ -80,8 +99,8 @@ int pvhv_irq_ack(struct pvhv_vcpu *vcpu)
 
 	if (unlikely(!l))
 		return -1;
-	if (unlikely(READ_ONCE(vcpu->vm->pic_output)) && pvhv_lapic_accepts_pic(vcpu)) {
-		vector = pvhv_pic_ack(vcpu->vm);
+	if (unlikely(pic_interrupts(vcpu))) {
+		vector = pic_vector(vcpu, true);
 		if (vector >= 0)
 			return vector;
 	}
@@ -115,7 +134,11 @@ void lapic_eoi(struct pvhv_lapic *l)
 	WRITE_ONCE(l->isr_top, --l->isr_count ? lapic_highest(l->isr) : -1);
 	if (READ_ONCE(l->irr_maybe))
 		l->vcpu->event_check = true;
-	if (unlikely(test_bit(vector, l->eoi_vectors)))
+	if (likely(!test_bit(vector, l->eoi_vectors)))
+		return;
+	if (l->vcpu->vm->irqchip_split)
+		lapic_split_eoi(l, vector);
+	else
 		pvhv_ioapic_eoi(l->vcpu->vm, vector, test_bit(vector, l->tmr));
 }
 

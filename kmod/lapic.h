@@ -48,7 +48,7 @@ struct lapic_timer {
 
 struct pvhv_lapic {
 	struct pvhv_vcpu *vcpu;
-	const unsigned long *eoi_vectors;	/* the IOAPIC wants their EOI */
+	const unsigned long *eoi_vectors;	/* the IOAPIC wants their EOI; split: tmr */
 	unsigned long isr[LAPIC_WORDS];		/* owner */
 	int isr_top;				/* owner: highest in ISR, -1 */
 	unsigned int isr_count;			/* owner */
@@ -57,6 +57,7 @@ struct pvhv_lapic {
 	bool pv_eoi_set;		/* owner: the guest's bit may be set */
 	u64 pv_eoi_gpa;			/* owner */
 	u32 timer_mode_mask;		/* owner: LVTT modes CPUID allows */
+	unsigned long user_eois[LAPIC_WORDS];	/* owner: split irqchip, to be told */
 
 	unsigned long irr[LAPIC_WORDS] ____cacheline_aligned;	/* any */
 	unsigned long tmr[LAPIC_WORDS];		/* any */
@@ -124,6 +125,9 @@ int lapic_local_deliver(struct pvhv_lapic *l, u32 lvt, const struct pvhv_vcpu *s
 void lapic_error(struct pvhv_lapic *l, u32 bit);
 void lapic_eoi(struct pvhv_lapic *l);
 void lapic_recount(struct pvhv_lapic *l);	/* after bulk changes of ISR, IRR */
+
+/* split.c: */
+void lapic_split_eoi(struct pvhv_lapic *l, u8 vector);
 
 /* lapic_ipi.c: */
 int lapic_accept(struct pvhv_lapic *l, const struct pvhv_vcpu *src,

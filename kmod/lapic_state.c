@@ -57,7 +57,7 @@ int pvhv_lapic_create(struct pvhv_vcpu *vcpu)
 		return -ENOMEM;
 	l->vcpu = vcpu;
 	l->isr_top = -1;
-	l->eoi_vectors = pvhv_ioapic_vectors(vcpu->vm);
+	l->eoi_vectors = vcpu->vm->irqchip_split ? l->tmr : pvhv_ioapic_vectors(vcpu->vm);
 	l->timer_mode_mask = APIC_LVT_TIMER_PERIODIC;
 	lapic_timer_init(l);
 	vcpu->lapic = l;

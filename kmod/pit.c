@@ -444,7 +444,7 @@ long pvhv_ioctl_create_pit2(void *obj, void *data, unsigned long arg)
 
 	if (vm->pit)
 		return -EEXIST;
-	if (!vm->irqchip_in_kernel)
+	if (!vm->irqchip_in_kernel || vm->irqchip_split)
 		return -ENOENT;
 	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
 	if (!pit)

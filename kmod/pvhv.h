@@ -53,6 +53,7 @@
 #define PVHV_MAX_IRQ_ROUTES	4096	/* KVM_CAP_IRQ_ROUTING */
 #define PVHV_NR_GSI_PINS	24	/* IOAPIC pins */
 #define PVHV_MAX_MSR_ENTRIES	256	/* KVM_GET/SET_MSRS, as KVM's MAX_IO_MSRS */
+#define PVHV_NO_EXTINT		-1
 #define PVHV_PIO_PAGE_OFFSET	1	/* pages of the vCPU mmap: run, pio, ring */
 #define PVHV_MMAP_PAGES		3
 
@@ -89,7 +90,7 @@ enum pvhv_req {
 	PVHV_REQ_APIC_EVENTS,	/* INIT or SIPI arrived: pvhv_lapic_events() */
 	PVHV_REQ_TRIPLE_FAULT,
 	PVHV_REQ_VM_DEAD,	/* pvhv_kill_vm(): KVM_RUN gives -EIO */
-	PVHV_REQ_IOAPIC_EOI_EXIT,	/* userspace must see an EOI (split irqchip) */
+	PVHV_REQ_USER_EOI,	/* userspace must see an EOI (split irqchip) */
 	PVHV_REQ_MSR_FILTER,	/* the VM's filter changed: which MSRs exit */
 	PVHV_REQ_PV_EOI,	/* pvhv_lapic_sync_pv_eoi_from_guest(), irqs on */
 };
@@ -221,6 +222,8 @@ struct pvhv_vcpu {
 	int last_cpu;			/* the one before; -1: never loaded */
 	int srcu_idx;
 	bool event_check;		/* the vCPU's own REQ_EVENT, not atomic */
+	bool pic_in_user;		/* no in-kernel PIC: constant */
+	s16 extint;			/* split irqchip: the PIC's vector, or PVHV_NO_EXTINT */
 	bool fpu_loaded;		/* guest FPU is current's */
 	bool guest_xcr0_loaded;
 	struct pvhv_exit exit;
@@ -381,6 +384,7 @@ struct pvhv_vm {
 
 	/* irqchip */
 	bool irqchip_in_kernel;		/* set once with release, vm->lock */
+	bool irqchip_split;		/* LAPICs only; set before it */
 	struct pvhv_ioapic *ioapic;
 	struct pvhv_pic *pic;
 	struct pvhv_pit *pit;
@@ -576,6 +580,7 @@ void pvhv_vcpu_reset(struct pvhv_vcpu *vcpu, bool init);
 struct pvhv_vcpu *pvhv_vcpu_by_id(struct pvhv_vm *vm, u32 id);
 /* Wake it if it sleeps, make it exit if it is in the guest. Any context. */
 void pvhv_vcpu_kick(struct pvhv_vcpu *vcpu);
+void pvhv_request_of_own(struct pvhv_vcpu *vcpu, enum pvhv_req req);	/* its own thread */
 void pvhv_vcpu_wake(struct pvhv_vcpu *vcpu);
 static inline void pvhv_make_request(struct pvhv_vcpu *vcpu, enum pvhv_req req)
 {
@@ -836,6 +841,13 @@ int pvhv_set_irq(struct pvhv_vm *vm, int source, u32 gsi, int level);
 int pvhv_irq_peek(struct pvhv_vcpu *vcpu);
 /* After peek gave one: take it, ISR set. The vector (spurious: it fell). */
 int pvhv_irq_ack(struct pvhv_vcpu *vcpu);
+
+/* split.c: interrupt controllers in userspace */
+int pvhv_split_irqchip(struct pvhv_vm *vm, u64 nr_pins);	/* vm->lock; 0 or -errno */
+int pvhv_split_eoi_exit(struct pvhv_vcpu *vcpu);	/* PVHV_REQ_USER_EOI */
+/* Could the vCPU take an interrupt from there, but for IF and such? */
+bool pvhv_user_pic_ready(struct pvhv_vcpu *vcpu);
+int pvhv_user_pic_interrupt(struct pvhv_vcpu *vcpu, u8 vector);	/* KVM_INTERRUPT */
 
 /* ioapic.c: */
 int pvhv_ioapic_create(struct pvhv_vm *vm);

@@ -77,6 +77,12 @@ static int handle_requests(struct pvhv_vcpu *vcpu)
 		vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
 		return PVHV_TO_USER;
 	}
+	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_USER_EOI)) {
+		int r = pvhv_split_eoi_exit(vcpu);
+
+		if (r <= 0)
+			return r;
+	}
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_APIC_EVENTS)) {
 		int r = pvhv_lapic_events(vcpu);
 
@@ -164,8 +170,9 @@ static bool may_enter(struct pvhv_vcpu *vcpu)
 /* Userspace injects interrupts itself and wants to know when it can. */
 static bool user_irq_window_open(struct pvhv_vcpu *vcpu)
 {
-	return !vcpu->lapic && vcpu->run->request_interrupt_window &&
-	       !vcpu->irq.injected && !vcpu->excp.pending && vcpu->be->irq_allowed(vcpu);
+	return vcpu->pic_in_user && vcpu->run->request_interrupt_window &&
+	       pvhv_user_pic_ready(vcpu) && !vcpu->irq.injected && !vcpu->excp.pending &&
+	       vcpu->be->irq_allowed(vcpu);
 }
 
 static int enter_guest(struct pvhv_vcpu *vcpu)
@@ -374,15 +381,10 @@ static void publish_run_state(struct pvhv_vcpu *vcpu)
 	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
 	run->apic_base = vcpu->apic_base;
 	run->flags = 0;
-	if (vcpu->lapic) {
-		run->cr8 = pvhv_lapic_get_tpr(vcpu);
-		run->ready_for_interrupt_injection = 1;
-	} else {
-		run->cr8 = vcpu->cr8;
-		run->ready_for_interrupt_injection =
-			!vcpu->irq.injected && !vcpu->excp.pending && !vcpu->excp.injected &&
-			vcpu->be->irq_allowed(vcpu);
-	}
+	run->cr8 = vcpu->lapic ? pvhv_lapic_get_tpr(vcpu) : vcpu->cr8;
+	run->ready_for_interrupt_injection = !vcpu->pic_in_user ||
+		(pvhv_user_pic_ready(vcpu) && !vcpu->irq.injected && !vcpu->excp.pending &&
+		 !vcpu->excp.injected && vcpu->be->irq_allowed(vcpu));
 }
 
 static int run_with_fpu(struct pvhv_vcpu *vcpu)
@@ -428,6 +430,8 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 		return -EINVAL;
 	if (!vcpu->lapic && pvhv_set_cr8(vcpu, vcpu->run->cr8))
 		return -EINVAL;
+	if (vcpu->pic_in_user)
+		vcpu->event_check = true;	/* userspace may want a window now */
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
 	pvhv_note_thread(vcpu);

@@ -104,6 +104,14 @@ void pvhv_vcpu_kick(struct pvhv_vcpu *vcpu)
 	put_cpu();
 }
 
+/* The vCPU's own thread may be past its last look at the requests: then the entry ends at once. */
+void pvhv_request_of_own(struct pvhv_vcpu *vcpu, enum pvhv_req req)
+{
+	pvhv_set_request(vcpu, req);
+	if (vcpu->mode == PVHV_IN_GUEST)
+		smp_send_reschedule(smp_processor_id());
+}
+
 /* --- 4. reset --- */
 
 /* Register values after RESET and INIT: APM vol. 2, table 14-1. */
@@ -305,6 +313,7 @@ static int vcpu_init(struct pvhv_vcpu *vcpu)
 		if (r)
 			return r;
 	}
+	vcpu->pic_in_user = !vcpu->lapic || vm->irqchip_split;
 	/* A filter from before; one that comes now may not see this vCPU yet. */
 	pvhv_set_request(vcpu, PVHV_REQ_MSR_FILTER);
 	pvhv_vcpu_reset(vcpu, false);
@@ -335,6 +344,7 @@ int pvhv_vcpu_create(struct pvhv_vm *vm, u32 id)
 	vcpu->cpu = -1;
 	vcpu->last_cpu = -1;
 	vcpu->maxphyaddr = boot_cpu_data.x86_phys_bits;
+	vcpu->extint = PVHV_NO_EXTINT;
 	mutex_init(&vcpu->mutex);
 	rcuwait_init(&vcpu->wait);
 	preempt_notifier_init(&vcpu->preempt_notifier, &preempt_ops);

@@ -525,17 +525,8 @@ static long set_signal_mask(void *obj, void *data, unsigned long arg)
 static long interrupt(void *obj, void *data, unsigned long arg)
 {
 	const struct kvm_interrupt *irq = data;
-	struct pvhv_vcpu *vcpu = obj;
 
-	if (irq->irq >= KVM_NR_INTERRUPTS)
-		return -EINVAL;
-	if (vcpu->lapic)
-		return -ENXIO;
-	vcpu->irq.injected = true;
-	vcpu->irq.soft = false;
-	vcpu->irq.vector = irq->irq;
-	vcpu->event_check = true;
-	return 0;
+	return irq->irq >= KVM_NR_INTERRUPTS ? -EINVAL : pvhv_user_pic_interrupt(obj, irq->irq);
 }
 
 static long nmi(void *obj, void *data, unsigned long arg)
