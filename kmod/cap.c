@@ -91,6 +91,8 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 	case KVM_CAP_SPLIT_IRQCHIP:
 	case KVM_CAP_PRE_FAULT_MEMORY:
 		return 1;
+	case KVM_CAP_SYNC_REGS:
+		return KVM_SYNC_X86_VALID_FIELDS;
 	case KVM_CAP_DISABLE_QUIRKS2:
 		return QUIRKS;
 	case KVM_CAP_X86_DISABLE_EXITS:

@@ -601,6 +601,18 @@ int pvhv_set_xcr(struct pvhv_vcpu *vcpu, u32 index, u64 value);
 u64 pvhv_fix_dr6(u64 value);	/* reserved bits as hardware forces them */
 u64 pvhv_fix_dr7(u64 value);
 
+/* vcpu_state.c: those that sync_regs.c needs too; under srcu */
+long pvhv_ioctl_get_regs(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_set_regs(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_get_sregs(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_set_sregs(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_get_vcpu_events(void *vcpu, void *data, unsigned long arg);
+long pvhv_ioctl_set_vcpu_events(void *vcpu, void *data, unsigned long arg);
+
+/* sync_regs.c: KVM_RUN's begin (0 or -EINVAL) and end */
+int pvhv_sync_regs_in(struct pvhv_vcpu *vcpu);
+void pvhv_sync_regs_out(struct pvhv_vcpu *vcpu);
+
 unsigned int pvhv_xsave_size(void);	/* bytes of KVM_GET_XSAVE2 */
 u32 pvhv_mxcsr_mask(void);
 extern const struct pvhv_ioctl pvhv_vcpu_state_ioctls[];

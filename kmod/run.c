@@ -425,9 +425,9 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 	sigset_t saved;
 	int r;
 
-	/* Bits of KVM_CAP_SYNC_REGS, which is not offered. */
-	if (vcpu->run->kvm_valid_regs || vcpu->run->kvm_dirty_regs)
-		return -EINVAL;
+	r = pvhv_sync_regs_in(vcpu);
+	if (r)
+		return r;
 	if (!vcpu->lapic && pvhv_set_cr8(vcpu, vcpu->run->cr8))
 		return -EINVAL;
 	if (vcpu->pic_in_user)
@@ -439,6 +439,7 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 	r = run_with_fpu(vcpu);
 	pvhv_vcpu_put(vcpu);
 	publish_run_state(vcpu);
+	pvhv_sync_regs_out(vcpu);
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &saved, NULL);
 	if (r == -ERESTARTNOINTR)

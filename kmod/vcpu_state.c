@@ -15,7 +15,7 @@
 
 /* --- general registers --- */
 
-static long get_regs(void *obj, void *data, unsigned long arg)
+long pvhv_ioctl_get_regs(void *obj, void *data, unsigned long arg)
 {
 	struct pvhv_vcpu *vcpu = obj;
 	const u64 *g = vcpu->gpr;
@@ -30,7 +30,7 @@ static long get_regs(void *obj, void *data, unsigned long arg)
 	return 0;
 }
 
-static long set_regs(void *obj, void *data, unsigned long arg)
+long pvhv_ioctl_set_regs(void *obj, void *data, unsigned long arg)
 {
 	const struct kvm_regs *r = data;
 	struct pvhv_vcpu *vcpu = obj;
@@ -72,7 +72,7 @@ static void get_sregs_common(struct pvhv_vcpu *vcpu, struct kvm_sregs *s)
 	s->apic_base = vcpu->apic_base;
 }
 
-static long get_sregs(void *obj, void *data, unsigned long arg)
+long pvhv_ioctl_get_sregs(void *obj, void *data, unsigned long arg)
 {
 	struct pvhv_vcpu *vcpu = obj;
 	struct kvm_sregs *s = data;
@@ -143,7 +143,7 @@ static long set_sregs_common(struct pvhv_vcpu *vcpu, const struct kvm_sregs *s)
 	return 0;
 }
 
-static long set_sregs(void *obj, void *data, unsigned long arg)
+long pvhv_ioctl_set_sregs(void *obj, void *data, unsigned long arg)
 {
 	const struct kvm_sregs *s = data;
 	struct pvhv_vcpu *vcpu = obj;
@@ -334,7 +334,7 @@ static long set_xcrs(void *obj, void *data, unsigned long arg)
 
 /* --- events --- */
 
-static long get_vcpu_events(void *obj, void *data, unsigned long arg)
+long pvhv_ioctl_get_vcpu_events(void *obj, void *data, unsigned long arg)
 {
 	struct pvhv_vcpu *vcpu = obj;
 	struct pvhv_exception *e = &vcpu->excp;
@@ -373,7 +373,7 @@ static long get_vcpu_events(void *obj, void *data, unsigned long arg)
 	return 0;
 }
 
-static long set_vcpu_events(void *obj, void *data, unsigned long arg)
+long pvhv_ioctl_set_vcpu_events(void *obj, void *data, unsigned long arg)
 {
 	const u32 known = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
 			  KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |
@@ -572,10 +572,10 @@ static long vcpu_enable_cap(void *obj, void *data, unsigned long arg)
 }
 
 const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
-	{ KVM_GET_REGS, 0, get_regs },
-	{ KVM_SET_REGS, 0, set_regs },
-	{ KVM_GET_SREGS, 0, get_sregs },
-	{ KVM_SET_SREGS, 0, set_sregs },
+	{ KVM_GET_REGS, 0, pvhv_ioctl_get_regs },
+	{ KVM_SET_REGS, 0, pvhv_ioctl_set_regs },
+	{ KVM_GET_SREGS, 0, pvhv_ioctl_get_sregs },
+	{ KVM_SET_SREGS, 0, pvhv_ioctl_set_sregs },
 	{ KVM_GET_SREGS2, 0, get_sregs2 },
 	{ KVM_SET_SREGS2, 0, set_sregs2 },
 	{ KVM_GET_FPU, 0, get_fpu },
@@ -591,8 +591,8 @@ const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
 	{ KVM_SET_CPUID2, PVHV_IOC_RAW, pvhv_ioctl_set_cpuid2 },
 	{ KVM_GET_LAPIC, 0, pvhv_ioctl_get_lapic },
 	{ KVM_SET_LAPIC, 0, pvhv_ioctl_set_lapic },
-	{ KVM_GET_VCPU_EVENTS, 0, get_vcpu_events },
-	{ KVM_SET_VCPU_EVENTS, 0, set_vcpu_events },
+	{ KVM_GET_VCPU_EVENTS, 0, pvhv_ioctl_get_vcpu_events },
+	{ KVM_SET_VCPU_EVENTS, 0, pvhv_ioctl_set_vcpu_events },
 	{ KVM_GET_MP_STATE, 0, get_mp_state },
 	{ KVM_SET_MP_STATE, 0, set_mp_state },
 	{ KVM_GET_DEBUGREGS, 0, get_debugregs },
