@@ -205,6 +205,8 @@ void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 
 	vcpu->event_check = false;
 	taken = inject_first(vcpu);
+	if (unlikely(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
+		return;
 
 	if (unlikely(atomic_read(&vcpu->nmi_queued)))
 		collect_nmis(vcpu);

@@ -316,6 +316,12 @@ static int handle_exception(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_exit *e = &vcpu->exit;
 
+	if (unlikely(vcpu->guest_debug)) {
+		int r = pvhv_debug_exception(vcpu, e->excp.vector);
+
+		if (r != PVHV_SLOW)
+			return r;
+	}
 	if (e->excp.vector == X86_TRAP_UD && pvhv_fix_hypercall(vcpu))
 		return PVHV_RESUME;
 	if (e->excp.vector == X86_TRAP_AC)
@@ -410,6 +416,7 @@ static int (*const handlers[PVHV_NR_EXITS])(struct pvhv_vcpu *vcpu) = {
 	[PVHV_EXIT_IRQ_WINDOW] = handle_irq_window,
 	[PVHV_EXIT_NMI_WINDOW] = handle_nothing,
 	[PVHV_EXIT_CR] = handle_cr,
+	[PVHV_EXIT_DR] = pvhv_handle_dr,
 	[PVHV_EXIT_XSETBV] = handle_xsetbv,
 	[PVHV_EXIT_EXCEPTION] = handle_exception,
 	[PVHV_EXIT_TASK_SWITCH] = handle_task_switch,

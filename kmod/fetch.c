@@ -246,7 +246,11 @@ void pvhv_finish_insn(struct pvhv_vcpu *vcpu, u64 next_rip)
 		vcpu->be->set_int_shadow(vcpu, 0);
 		vcpu->event_check = true;
 	}
-	if (unlikely(vcpu->rflags & X86_EFLAGS_TF))
+	if (likely(!(vcpu->rflags & X86_EFLAGS_TF)))
+		return;
+	if (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP)
+		pvhv_set_request(vcpu, PVHV_REQ_DEBUG_STEP);
+	else
 		pvhv_queue_db(vcpu, DR_STEP);
 }
 

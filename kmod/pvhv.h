@@ -90,6 +90,7 @@ enum pvhv_req {
 	PVHV_REQ_APIC_EVENTS,	/* INIT or SIPI arrived: pvhv_lapic_events() */
 	PVHV_REQ_TRIPLE_FAULT,
 	PVHV_REQ_VM_DEAD,	/* pvhv_kill_vm(): KVM_RUN gives -EIO */
+	PVHV_REQ_DEBUG_STEP,	/* a step of KVM_SET_GUEST_DEBUG is done */
 	PVHV_REQ_USER_EOI,	/* userspace must see an EOI (split irqchip) */
 	PVHV_REQ_MSR_FILTER,	/* the VM's filter changed: which MSRs exit */
 	PVHV_REQ_PV_EOI,	/* pvhv_lapic_sync_pv_eoi_from_guest(), irqs on */
@@ -127,6 +128,7 @@ enum pvhv_exit_kind {
 	PVHV_EXIT_IRQ_WINDOW,
 	PVHV_EXIT_NMI_WINDOW,
 	PVHV_EXIT_CR,		/* MOV CR, LMSW, CLTS */
+	PVHV_EXIT_DR,		/* MOV DR, while guest_debug is set */
 	PVHV_EXIT_XSETBV,
 	PVHV_EXIT_EXCEPTION,	/* an intercepted exception of the guest */
 	PVHV_EXIT_TASK_SWITCH,
@@ -165,6 +167,7 @@ struct pvhv_exit {
 		struct {
 			u8 vector;
 			u32 error;
+			u64 dr6;	/* #DB while guest_debug is set: its cause */
 		} excp;
 		struct {
 			u8 nr;		/* register number; 0xff: decode */
@@ -234,6 +237,8 @@ struct pvhv_vcpu {
 	u64 cr8;			/* without an in-kernel LAPIC only */
 	u64 apic_base;			/* MSR_IA32_APICBASE */
 	u64 dr[4], dr6, dr7;
+	u32 guest_debug;		/* KVM_GUESTDBG_*, 0: no debugger; see debug.c */
+	u64 debug_dr[4], debug_dr7, step_from;
 	u32 pkru, host_pkru;
 	u64 tsc_aux;
 	bool nmi_masked;		/* an NMI handler runs (until IRET) */
@@ -645,6 +650,14 @@ void pvhv_queue_nmi(struct pvhv_vcpu *vcpu);	/* any thread */
 void pvhv_deliver_payload(struct pvhv_vcpu *vcpu);
 void pvhv_inject_events(struct pvhv_vcpu *vcpu); /* irqs off, before entry */
 bool pvhv_events_pending(struct pvhv_vcpu *vcpu);
+
+/* debug.c: the VMM's debugger; all but the first by the vCPU's thread */
+long pvhv_ioctl_set_guest_debug(void *vcpu, void *data, unsigned long arg);
+int pvhv_debug_exception(struct pvhv_vcpu *vcpu, u8 vector);	/* PVHV_TO_USER, PVHV_SLOW: not its */
+int pvhv_debug_step(struct pvhv_vcpu *vcpu);			/* PVHV_TO_USER */
+int pvhv_handle_dr(struct pvhv_vcpu *vcpu);
+u64 pvhv_debug_hide_step(const struct pvhv_vcpu *vcpu, u64 rflags);
+void pvhv_debug_rflags_set(struct pvhv_vcpu *vcpu);
 
 /* insn.c: guest linear addresses */
 enum pvhv_cpu_mode pvhv_cpu_mode(struct pvhv_vcpu *vcpu);

@@ -77,6 +77,8 @@ static int handle_requests(struct pvhv_vcpu *vcpu)
 		vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
 		return PVHV_TO_USER;
 	}
+	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_DEBUG_STEP))
+		return pvhv_debug_step(vcpu);
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_USER_EOI)) {
 		int r = pvhv_split_eoi_exit(vcpu);
 
@@ -399,6 +401,8 @@ static int run_with_fpu(struct pvhv_vcpu *vcpu)
 
 		vcpu->complete = NULL;
 		r = complete(vcpu);
+		if (r > 0 && pvhv_test_and_clear_request(vcpu, PVHV_REQ_DEBUG_STEP))
+			r = pvhv_debug_step(vcpu);
 	}
 	/* Read after the completion: "complete this exit, then stop". */
 	if (r > 0 && READ_ONCE(vcpu->run->PVHV_IMMEDIATE_EXIT))

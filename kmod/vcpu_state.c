@@ -25,7 +25,7 @@ long pvhv_ioctl_get_regs(void *obj, void *data, unsigned long arg)
 		.rsi = g[PVHV_RSI], .rdi = g[PVHV_RDI], .rsp = g[PVHV_RSP], .rbp = g[PVHV_RBP],
 		.r8 = g[PVHV_R8], .r9 = g[PVHV_R9], .r10 = g[PVHV_R10], .r11 = g[PVHV_R11],
 		.r12 = g[PVHV_R12], .r13 = g[PVHV_R13], .r14 = g[PVHV_R14], .r15 = g[PVHV_R15],
-		.rip = vcpu->rip, .rflags = vcpu->rflags,
+		.rip = vcpu->rip, .rflags = pvhv_debug_hide_step(vcpu, vcpu->rflags),
 	};
 	return 0;
 }
@@ -42,6 +42,7 @@ long pvhv_ioctl_set_regs(void *obj, void *data, unsigned long arg)
 	g[PVHV_R12] = r->r12; g[PVHV_R13] = r->r13; g[PVHV_R14] = r->r14; g[PVHV_R15] = r->r15;
 	vcpu->rip = r->rip;
 	vcpu->rflags = r->rflags | X86_EFLAGS_FIXED;
+	pvhv_debug_rflags_set(vcpu);
 	/* New registers, new story: a queued exception was of the old one. */
 	vcpu->excp.pending = false;
 	vcpu->event_check = true;
@@ -597,6 +598,7 @@ const struct pvhv_ioctl pvhv_vcpu_state_ioctls[] = {
 	{ KVM_SET_MP_STATE, 0, set_mp_state },
 	{ KVM_GET_DEBUGREGS, 0, get_debugregs },
 	{ KVM_SET_DEBUGREGS, 0, set_debugregs },
+	{ KVM_SET_GUEST_DEBUG, 0, pvhv_ioctl_set_guest_debug },
 	{ KVM_SET_TSC_KHZ, 0, pvhv_ioctl_set_tsc_khz },
 	{ KVM_GET_TSC_KHZ, 0, pvhv_ioctl_get_tsc_khz },
 	{ KVM_SET_DEVICE_ATTR, 0, pvhv_ioctl_set_vcpu_attr },

@@ -36,8 +36,11 @@ void svm_requeue_events(struct pvhv_vcpu *vcpu)
 		vcpu->nmi_injected = true;
 		break;
 	case SVM_EXITINTINFO_TYPE_EXEPT:
-		/* INT3 and INTO trap again when they execute again. */
-		if (vector == X86_TRAP_BP || vector == X86_TRAP_OF)
+		/*
+		 * INT3 and INTO trap again when they execute again, unless it
+		 * is a #BP that we put in: RIP is past the INT3 then.
+		 */
+		if (vector == X86_TRAP_OF || (vector == X86_TRAP_BP && vcpu->rip != svm->bp_rip))
 			return;
 		vcpu->excp.injected = true;
 		vcpu->excp.vector = vector;
@@ -64,6 +67,7 @@ void svm_inject_exception(struct pvhv_vcpu *vcpu)
 	vmcb->control.event_inj = e->vector | SVM_EVTINJ_VALID | SVM_EVTINJ_TYPE_EXEPT |
 				  (e->has_error ? SVM_EVTINJ_VALID_ERR : 0);
 	vmcb->control.event_inj_err = e->error;
+	to_svm(vcpu)->bp_rip = e->vector == X86_TRAP_BP ? vcpu->rip : SVM_NO_RIP;
 }
 
 void svm_inject_irq(struct pvhv_vcpu *vcpu)
@@ -168,6 +172,7 @@ bool svm_end_nmi_singlestep(struct pvhv_vcpu *vcpu)
 	if (svm->nmi_step_tf)
 		return false;
 	svm->vmcb->save.dr6 &= ~DR_STEP;
+	vcpu->dr6 &= ~DR_STEP;
 	return !(svm->vmcb->save.dr6 & DR_TRAP_BITS);
 }
 

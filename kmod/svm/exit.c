@@ -53,6 +53,7 @@ static void normalise_exception(struct pvhv_vcpu *vcpu, u8 vector)
 	e->kind = PVHV_EXIT_EXCEPTION;
 	e->excp.vector = vector;
 	e->excp.error = e->hw_info[0];
+	e->excp.dr6 = to_svm(vcpu)->vmcb->save.dr6;
 }
 
 /* APM 15.25.6: EXITINFO1 bits 4:0 are a #PF error code, EXITINFO2 the GPA. */
@@ -145,8 +146,11 @@ void svm_normalise_exit(struct pvhv_vcpu *vcpu)
 		normalise_cr(vcpu, code);
 		break;
 	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
-		svm_lend_debug_registers(vcpu, true);
-		e->kind = PVHV_EXIT_NONE;
+		e->kind = PVHV_EXIT_DR;
+		if (likely(!vcpu->guest_debug)) {
+			svm_lend_debug_registers(vcpu, true);
+			e->kind = PVHV_EXIT_NONE;
+		}
 		break;
 	case SVM_EXIT_XSETBV:
 		e->kind = PVHV_EXIT_XSETBV;

@@ -7,6 +7,7 @@
  *     PAT and the intercepts that follow from them.
  */
 #include <asm/msr-index.h>
+#include <asm/trapnr.h>
 
 #include "svm.h"
 
@@ -205,8 +206,11 @@ static void sync_debug_registers(struct pvhv_vcpu *vcpu)
 	struct svm_vcpu *svm = to_svm(vcpu);
 
 	svm->vmcb->save.dr6 = vcpu->dr6;
-	svm->vmcb->save.dr7 = vcpu->dr7;
+	svm->vmcb->save.dr7 = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug_dr7 :
+									   vcpu->dr7;
 	svm_dirty(svm, SVM_CLEAN_DR);
+	svm_intercept(svm, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_BP,
+		      vcpu->guest_debug & KVM_GUESTDBG_USE_SW_BP);
 }
 
 void svm_sync(struct pvhv_vcpu *vcpu, u32 what)

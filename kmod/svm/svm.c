@@ -335,13 +335,15 @@ static void svm_flush_tlb(struct pvhv_vcpu *vcpu)
 	to_svm(vcpu)->flush = true;
 }
 
-/* The guest's breakpoints use the same four address registers as ours. */
+/* The guest's breakpoints, or its debugger's, use the same four address registers as ours. */
 static void svm_load_debug_registers(struct pvhv_vcpu *vcpu)
 {
-	set_debugreg(vcpu->dr[0], 0);
-	set_debugreg(vcpu->dr[1], 1);
-	set_debugreg(vcpu->dr[2], 2);
-	set_debugreg(vcpu->dr[3], 3);
+	const u64 *dr = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug_dr : vcpu->dr;
+
+	set_debugreg(dr[0], 0);
+	set_debugreg(dr[1], 1);
+	set_debugreg(dr[2], 2);
+	set_debugreg(dr[3], 3);
 }
 
 static void svm_take_back_debug_registers(struct pvhv_vcpu *vcpu)
@@ -382,7 +384,11 @@ static void svm_enter(struct pvhv_vcpu *vcpu)
 		wrmsrl(MSR_TSC_AUX, vcpu->tsc_aux);
 	}
 	svm_prepare_asid(svm);
-	if (unlikely(svm->dr_lent || (vcpu->dr7 & SVM_DR7_ENABLES)))
+	if (unlikely(vcpu->guest_debug)) {
+		vmcb->save.dr6 = pvhv_fix_dr6(0);	/* what it says then is why */
+		svm_dirty(svm, SVM_CLEAN_DR);
+	}
+	if (unlikely(svm->dr_lent || (vmcb->save.dr7 & SVM_DR7_ENABLES)))
 		svm_load_debug_registers(vcpu);
 
 	svm_world_switch(vcpu->gpr, svm->vmcb_pa, svm->host_vmcb_pa,
@@ -400,7 +406,8 @@ static void svm_enter(struct pvhv_vcpu *vcpu)
 	vcpu->rflags = vmcb->save.rflags;
 	vcpu->cr2 = vmcb->save.cr2;
 	vcpu->cr3 = vmcb->save.cr3;
-	vcpu->dr6 = vmcb->save.dr6;
+	if (likely(!vcpu->guest_debug))
+		vcpu->dr6 = vmcb->save.dr6;
 	if (vcpu->lapic && unlikely((vmcb->control.int_ctl & V_TPR_MASK) != tpr))
 		pvhv_lapic_set_tpr(vcpu, vmcb->control.int_ctl & V_TPR_MASK);
 

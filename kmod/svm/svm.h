@@ -23,6 +23,8 @@ struct svm_cpu {
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
 
+#define SVM_NO_RIP	(~0ULL)
+
 struct svm_vcpu {
 	struct vmcb *vmcb;
 	u64 vmcb_pa;
@@ -35,6 +37,7 @@ struct svm_vcpu {
 	u64 iret_rip;
 	bool nmi_singlestep;		/* TF and #DB are ours */
 	u64 nmi_step_tf;		/* the guest's own TF meanwhile */
+	u64 bp_rip;			/* the last exception put in was a #BP: RIP then */
 	u64 shadow_rip;			/* the last host interrupt in STI's shadow: RIP */
 	u64 shadow_exit;		/* and number of exits before it */
 	u64 tsc_aux_live;		/* what MSR_TSC_AUX holds while loaded */
