@@ -364,7 +364,7 @@ int pvhv_clock_msr_set(struct pvhv_vcpu *vcpu, u32 index, u64 value)
 	case MSR_KVM_STEAL_TIME:
 		return pvhv_steal_set_msr(vcpu, value);
 	case MSR_KVM_PV_EOI_EN:
-		return vcpu->lapic ? pvhv_lapic_set_pv_eoi(vcpu, value) : 1;
+		return pvhv_lapic_set_pv_eoi(vcpu, value);
 	default:
 		if (value & ~1ULL)
 			return 1;

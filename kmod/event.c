@@ -166,16 +166,20 @@ static bool inject_first(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_backend *be = vcpu->be;
 
-	if (vcpu->excp.injected)
+	if (vcpu->excp.injected) {
+		trace_pvhv_inj_exception(vcpu->id, vcpu->excp.vector, vcpu->excp.has_error,
+					 vcpu->excp.error, true);
 		be->inject_exception(vcpu);
-	else if (vcpu->excp.pending)
+	} else if (vcpu->excp.pending) {
 		deliver_exception(vcpu);
-	else if (vcpu->nmi_injected)
+	} else if (vcpu->nmi_injected) {
 		be->inject_nmi(vcpu);
-	else if (vcpu->irq.injected)
+	} else if (vcpu->irq.injected) {
+		trace_pvhv_inj_irq(vcpu->id, vcpu->irq.vector, true);
 		be->inject_irq(vcpu);
-	else
+	} else {
 		return false;
+	}
 	return true;
 }
 

@@ -353,13 +353,13 @@ static u32 vector_word(const unsigned long *map, u32 index)
 	return READ_ONCE(map[index / 2]) >> (index % 2 * 32);
 }
 
-/* The value, or 1: there is no such register to read. */
+/* The value, or 1: there is no such register to read. irqs on, if pv_eoi_set. */
 static int reg_read(struct pvhv_lapic *l, u32 offset, u32 *value)
 {
 	bool x2apic = l->mode == LAPIC_X2APIC;
 
 	if (unlikely(l->pv_eoi_set))
-		lapic_pv_eoi_collect(l);
+		pvhv_lapic_sync_pv_eoi_from_guest(l->vcpu);
 	switch (offset) {
 	case APIC_ID:
 		*value = x2apic ? l->vcpu->id : lapic_reg(l, APIC_ID);
@@ -441,6 +441,11 @@ int pvhv_x2apic_write(struct pvhv_vcpu *vcpu, u32 msr, u64 value)
 	if (value >> 32)
 		return 1;
 	return reg_write(l, offset, value);
+}
+
+bool pvhv_x2apic_read_sleeps(const struct pvhv_vcpu *vcpu)
+{
+	return vcpu->lapic->pv_eoi_set;
 }
 
 int pvhv_x2apic_read(struct pvhv_vcpu *vcpu, u32 msr, u64 *value)

@@ -33,7 +33,7 @@ void lapic_pv_eoi_collect(struct pvhv_lapic *l)
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	if (ret)
-		pvhv_set_request(l->vcpu, PVHV_REQ_PV_EOI);
+		pvhv_request_of_own(l->vcpu, PVHV_REQ_PV_EOI);
 	else
 		collect_from(l, byte);
 }
@@ -79,7 +79,10 @@ int pvhv_lapic_set_pv_eoi(struct pvhv_vcpu *vcpu, u64 msr_value)
 	bool enable = msr_value & KVM_MSR_ENABLED, there;
 	int idx;
 
-	if (!l || (gpa & 3))
+	/* A LAPIC in userspace has no use for it, but may say that it is off. */
+	if (!l)
+		return msr_value ? 1 : 0;
+	if (gpa & 3)
 		return 1;
 	if (enable) {
 		idx = srcu_read_lock(&vcpu->vm->srcu);

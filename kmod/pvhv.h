@@ -919,6 +919,7 @@ long pvhv_ioctl_get_lapic(void *vcpu, void *data, unsigned long arg);	/* IRQCHIP
 long pvhv_ioctl_set_lapic(void *vcpu, void *data, unsigned long arg);
 /* x2APIC MSRs 0x800-0x8ff: 0, 1: #GP. irqs may be off. */
 int pvhv_x2apic_read(struct pvhv_vcpu *vcpu, u32 msr, u64 *value);
+bool pvhv_x2apic_read_sleeps(const struct pvhv_vcpu *vcpu);	/* the guest may have ended one by PV EOI */
 int pvhv_x2apic_write(struct pvhv_vcpu *vcpu, u32 msr, u64 value);
 /* xAPIC page: is gpa this vCPU's enabled xAPIC page; access (len 4 aligned). */
 bool pvhv_lapic_owns_gpa(struct pvhv_vcpu *vcpu, u64 gpa);
