@@ -537,7 +537,7 @@ static void test_task_work(void)
 {
 	volatile bool *shared = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	long before, after;
-	sigset_t open;
+	sigset_t other;
 	int status;
 	pid_t pid;
 
@@ -547,11 +547,13 @@ static void test_task_work(void)
 		SKIP("no keyrings in this kernel");
 	start(guest_wait);
 	vm_add_slot(vm, 2, 0, SHARED_GPA, HUGE_SIZE, (void *)shared);
-	sigemptyset(&open);
+	/* Unlike the thread's: so the mask really changes on the way in and out */
+	sigemptyset(&other);
+	sigaddset(&other, SIGUSR2);
 	for (int masked = 0; masked < 2; masked++) {
 		*shared = false;
 		if (masked)
-			set_run_mask(&open);
+			set_run_mask(&other);
 		vcpu_restart(vcpu, guest_wait, 0);
 		pid = fork();
 		ASSERT(pid >= 0);
