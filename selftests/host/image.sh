@@ -92,3 +92,12 @@ add_file() { # FROM TO
 	if [ -f "$1" ] && [ -x "$1" ]; then add_libs "$1"; fi
 }
 
+# QEMU and the firmware of its PC machines, where it looks for it.
+add_qemu() {
+	local file
+	add_file "$(command -v qemu-system-x86_64)" "$stage/usr/bin/qemu-system-x86_64"
+	for file in bios-256k.bin bios-microvm.bin kvmvapic.bin linuxboot.bin linuxboot_dma.bin; do
+		file=$(ls /usr/share/{qemu,seabios}/"$file" 2>/dev/null | head -n 1)
+		[ -z "$file" ] || add_file "$(realpath "$file")" "$stage/usr/share/qemu/${file##*/}"
+	done
+}
