@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kvm_new.h"
 #include "vm.h"
 
 #define ARENA_SIZE	(4ul << 20)	/* guest memory of all VMs, and where pointers point */
@@ -85,6 +86,7 @@ static const unsigned long vcpu_cmds[] = {
 	KVM_SET_TSC_KHZ, KVM_GET_TSC_KHZ, KVM_INTERRUPT, KVM_NMI, KVM_SET_SIGNAL_MASK, KVM_TRANSLATE, KVM_SET_GUEST_DEBUG,
 	KVM_KVMCLOCK_CTRL, KVM_TPR_ACCESS_REPORTING, KVM_SET_VAPIC_ADDR, KVM_ENABLE_CAP, KVM_GET_STATS_FD, KVM_SMI,
 	KVM_X86_SETUP_MCE, KVM_X86_SET_MCE, KVM_GET_NESTED_STATE, KVM_SET_NESTED_STATE, KVM_SET_DEVICE_ATTR,
+	KVM_GET_DEVICE_ATTR, KVM_HAS_DEVICE_ATTR, KVM_PRE_FAULT_MEMORY,
 };
 
 static void add_fd(int fd)
@@ -233,10 +235,20 @@ static void one_call(void)
 
 static volatile bool end;
 
+/* Registers by struct kvm_run; most random bits there would only make KVM_RUN refuse */
+static void junk_sync_regs(struct kvm_run *run)
+{
+	junk_bytes((void *)&run->s.regs, rnd() % sizeof(run->s.regs));
+	run->kvm_valid_regs = rnd() % 8;
+	run->kvm_dirty_regs = rnd() % 8;
+}
+
 static void *caller(void *arg)
 {
 	while (!end) {
 		one_call();
+		if (nr_runs && rnd() % 64 == 0)
+			junk_sync_regs(runs[rnd() % nr_runs]);
 		if (nr_runs && rnd() % 8 == 0)
 			((volatile uint8_t *)runs[rnd() % nr_runs])[rnd() % (rnd() % 2 ? 256 : 12288)] = nasty();
 		if (rnd() % 64 == 0)
