@@ -27,12 +27,13 @@ DKMSDIR ?= /usr/src/pvhv-$(VERSION)
 # make demo, make check: the emulated host's and the guest's kernel
 KERNEL ?= 6.1
 
-all: module vmm selftests
+all: module migrate vmm selftests
 
 help:
 	@echo 'make               module (KDIR=$(KDIR)), VMM and tests'
 	@echo 'make module        build/RELEASE/pvhv.ko for the headers in KDIR (W=1 and C=1 as in the kernel)'
 	@echo 'make vmm           vmm/pvhv-run, vmm/pvhvctl'
+	@echo 'make migrate       migrate/libmigrate.a'
 	@echo 'make selftests     the test programs'
 	@echo "make demo          boots a stock Debian kernel on pvhv, to a shell; with CMD='...' runs that instead"
 	@echo 'make check         runs the tests in emulated hosts (6.1 and 6.12, 1 and 2 CPUs); make check-long: the slow ones too'
@@ -46,6 +47,9 @@ module:
 	@[ -d "$(KDIR)" ] || { echo "make: no kernel headers: install linux-headers-amd64 or set KDIR=" >&2; exit 1; }
 	@mkdir -p build
 	+@flock $(BUILD).lock sh -ec 'selftests/host/mirror $(BUILD); $(MAKE) -C $(KDIR) M=$(CURDIR)/$(BUILD) CONFIG_DEBUG_INFO_BTF_MODULES= modules'
+
+migrate:
+	$(MAKE) -C migrate
 
 vmm:
 	$(MAKE) -C vmm
@@ -120,7 +124,8 @@ endif
 
 clean:
 	rm -rf build
+	$(MAKE) -C migrate clean
 	[ ! -f vmm/Makefile ] || $(MAKE) -C vmm clean
 	[ ! -f selftests/Makefile ] || $(MAKE) -C selftests clean
 
-.PHONY: all help module vmm selftests demo demo-run check check-long bench install uninstall clean
+.PHONY: all help module migrate vmm selftests demo demo-run check check-long bench install uninstall clean

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * When to stop the guest, as pure functions of what was measured.
+ *  1. Stop if what remains fits into the downtime that is allowed.
+ *  2. Out of time: stop anyway if asked to, else give up.
+ *  3. Rounds that leave as much as half of what they sent will not end soon by
+ *     themselves: slow the guest down.
+ *  4. A file takes any downtime rather than a slower guest.
+ */
+#include "mig.h"
+
+#define ROUNDS_BEFORE_THROTTLE	2
+#define NOT_CONVERGING(remaining, last)	((remaining) > (last) / 2)
+#define THROTTLE_FIRST		20
+#define THROTTLE_STEP		15
+#define THROTTLE_MAX		99
+
+enum policy policy_decide(const struct policy_input *in, u64 *expected_ns)
+{
+	u64 wire = in->remaining, ns;
+
+	/* As well compressed as all before it; if nothing was sent, not at all. */
+	if (in->raw)
+		wire = mul_div(in->remaining, in->wire, in->raw);
+	ns = wire ? mul_div(wire, NSEC_PER_SEC, in->link_rate) : 0;
+	*expected_ns = ns > UINT64_MAX - in->fixed_ns ? UINT64_MAX : ns + in->fixed_ns;
+
+	if (in->now || *expected_ns <= in->budget_ns)
+		return POLICY_STOP;
+	if (in->timeout_ns && in->elapsed_ns >= in->timeout_ns)
+		return in->forces ? POLICY_STOP : POLICY_GIVE_UP;
+	if (in->max_rounds && in->round >= in->max_rounds)
+		return POLICY_STOP;
+	if (in->round >= ROUNDS_BEFORE_THROTTLE && NOT_CONVERGING(in->remaining, in->last))
+		return in->max_rounds ? POLICY_STOP : POLICY_THROTTLE;
+	return POLICY_CONTINUE;
+}
+
+unsigned int policy_throttle(unsigned int percent)
+{
+	if (!percent)
+		return THROTTLE_FIRST;
+	return MIN(percent + THROTTLE_STEP, THROTTLE_MAX);
+}

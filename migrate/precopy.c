@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory of a guest that runs.
+ *  1. A round over all of it, then rounds over what was written meanwhile,
+ *     each measured, until the policy says that the rest is little enough.
+ *  2. The stop: what was written until then joins what is left to do.
+ * Where a round's pages go is the caller's: connections, or a file.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "mig.h"
+
+/* Loading, and answers: what a stop costs without any memory */
+#define FIXED_NS		(10 * NSEC_PER_MSEC)
+/* Shorter rounds measure the way there and back, not the link. */
+#define MEASURABLE_BYTES	(1U << 20)
+
+int precopy_init(struct precopy *p, struct migrate *m)
+{
+	int err;
+
+	p->m = m;
+	p->fixed_ns = FIXED_NS;
+	p->logging = false;
+	p->rounds = 0;
+	p->max_rounds = 0;
+	err = bitmap_init(&p->todo, &m->blocks);
+	if (err)
+		return verdict(&m->verdict, err, "no memory for a bitmap");
+	return 0;
+}
+
+void precopy_fini(struct precopy *p)
+{
+	struct migrate *m = p->m;
+
+	if (m->progress.throttle && m->ops->throttle)
+		m->ops->throttle(m->vm, 0);
+	if (p->logging)
+		m->ops->dirty_stop(m->vm);
+	p->logging = false;
+	bitmap_fini(&p->todo);
+}
+
+/* Adds to what is to be done */
+static int fetch(struct precopy *p)
+{
+	struct migrate *m = p->m;
+	unsigned int i;
+	u64 words, w, *got;
+	int err = 0;
+
+	for (i = 0; !err && i < p->todo.nr; i++) {
+		words = bitmap_words(p->todo.pages[i]);
+		got = calloc(words, sizeof(*got));
+		err = got ? m->ops->dirty_fetch(m->vm, i, got) : -ENOMEM;
+		for (w = 0; !err && w < words; w++)
+			p->todo.bits[i][w] |= got[w];
+		/* Bits beyond the block are nobody's. */
+		if (!err && p->todo.pages[i] % 64)
+			p->todo.bits[i][words - 1] &= (1ULL << p->todo.pages[i] % 64) - 1;
+		free(got);
+	}
+	if (err)
+		return verdict(&m->verdict, err, "the log of written pages: %s", strerror(-err));
+	return 0;
+}
+
+static u64 pages_bytes(const struct migrate *m)
+{
+	return (m->stats.zero + m->stats.plain + m->stats.delta + m->stats.same) * PAGE_SIZE;
+}
+
+struct measure {
+	u64 begin, bytes, raw;
+};
+
+static void begin(struct precopy *p, struct measure *now)
+{
+	now->begin = now_ns();
+	now->bytes = p->m->bytes;
+	now->raw = pages_bytes(p->m);
+}
+
+static enum policy decide(struct precopy *p, const struct measure *was)
+{
+	struct migrate *m = p->m;
+	struct migrate_progress *pr = &m->progress;
+	u64 now = now_ns(), took = now - was->begin;
+	u64 sent = m->bytes - was->bytes, expected;
+	struct policy_input in = {
+		.budget_ns = m->params.downtime_ms * NSEC_PER_MSEC,
+		.fixed_ns = p->fixed_ns,
+		.elapsed_ns = now - m->begin_ns,
+		.timeout_ns = m->params.timeout_ms * NSEC_PER_MSEC,
+		.forces = m->params.timeout_forces,
+		.now = m->force,
+		.remaining = bitmap_count(&p->todo) * PAGE_SIZE,
+		.last = pages_bytes(m) - was->raw,
+		.wire = sent,
+		.raw = pages_bytes(m) - was->raw,
+		.round = p->rounds,
+		.max_rounds = p->max_rounds,
+	};
+	enum policy what;
+
+	pthread_mutex_lock(&m->lock);
+	if (sent >= MEASURABLE_BYTES || !pr->link_rate)
+		pr->link_rate = mul_div(sent, NSEC_PER_SEC, took);
+	in.link_rate = pr->link_rate;
+	pr->dirty_rate = mul_div(in.remaining, NSEC_PER_SEC, took);
+	pr->remaining = in.remaining;
+	/* A first round of many zeroes says nothing of what is written. */
+	if (p->rounds < 2)
+		in.raw = 0;
+	what = policy_decide(&in, &expected);
+	pr->expected_downtime_us = expected / NSEC_PER_USEC;
+	pthread_mutex_unlock(&m->lock);
+	return what;
+}
+
+static int slow_down(struct precopy *p)
+{
+	struct migrate *m = p->m;
+	unsigned int percent = policy_throttle(m->progress.throttle);
+	int err;
+
+	if (!m->ops->throttle || percent == m->progress.throttle)
+		return 0;
+	err = m->ops->throttle(m->vm, percent);
+	if (err)
+		return verdict(&m->verdict, err, "the guest cannot be slowed down: %s",
+			       strerror(-err));
+	pthread_mutex_lock(&m->lock);
+	m->progress.throttle = percent;
+	pthread_mutex_unlock(&m->lock);
+	return 0;
+}
+
+static int one_round(struct precopy *p, bool limited)
+{
+	struct migrate *m = p->m;
+
+	pthread_mutex_lock(&m->lock);
+	m->progress.round = p->rounds;
+	m->progress.remaining = bitmap_count(&p->todo) * PAGE_SIZE;
+	pthread_mutex_unlock(&m->lock);
+	return p->round(p, p->rounds++, limited);
+}
+
+int precopy_rounds(struct precopy *p)
+{
+	struct migrate *m = p->m;
+	enum policy what;
+	struct measure was;
+	int err;
+
+	handle_state(m, MIGRATE_MEMORY);
+	err = m->ops->dirty_start(m->vm);
+	if (err)
+		return verdict(&m->verdict, err, "the log of written pages does not start: %s",
+			       strerror(-err));
+	p->logging = true;
+	bitmap_fill(&p->todo);
+	for (;;) {
+		begin(p, &was);
+		err = one_round(p, true);
+		if (err)
+			return err;
+		bitmap_zero(&p->todo);
+		err = fetch(p);
+		if (err)
+			return err;
+		what = decide(p, &was);
+		if (what == POLICY_STOP)
+			return 0;
+		if (what == POLICY_GIVE_UP)
+			return verdict(&m->verdict, -ETIMEDOUT,
+				       "not done within %u ms: allow more, or force it",
+				       m->params.timeout_ms);
+		err = what == POLICY_THROTTLE ? slow_down(p) : 0;
+		if (err)
+			return err;
+	}
+}
+
+int precopy_stop(struct precopy *p, void **state, size_t *state_len)
+{
+	struct migrate *m = p->m;
+	int err;
+
+	err = handle_pause(m);
+	if (err)
+		return err;
+	handle_state(m, MIGRATE_STOPPED);
+	/* Saving may write to memory, so it comes first. */
+	err = m->ops->save(m->vm, state, state_len);
+	if (err)
+		return verdict(&m->verdict, err, "the devices' state cannot be saved: %s",
+			       strerror(-err));
+	if (*state_len > MIGRATE_STATE_MAX)
+		return verdict(&m->verdict, -E2BIG, "the devices' state is too long");
+	if (p->logging)
+		err = fetch(p);
+	else
+		bitmap_fill(&p->todo);
+	return err ? err : one_round(p, false);
+}
