@@ -665,24 +665,15 @@ static void test_locks(void)
 	close_disk(blk);
 }
 
+static void serve(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 static void test_qemu_has_the_lock(void)
 {
-	char cmd[256];
-	int i;
-
 	begin();
 	if (system("command -v qemu-nbd >/dev/null"))
 		SKIP("no qemu-nbd");
 	image("disk", DISK_LEN);
-	snprintf(cmd, sizeof(cmd), "exec qemu-nbd -t -f raw -k %s/sock %s/disk", dir, dir);
-	server = ASSERT_OK(fork());
-	if (!server) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl("/bin/sh", "sh", "-c", cmd, NULL);
-		_exit(127);
-	}
-	for (i = 0; i < 100 && access(at("sock"), F_OK); i++)
-		usleep(50000);
+	serve("exec qemu-nbd -t -f raw -k %s/sock %s/disk", dir, dir);
 	refused(at("disk"), false, DISK_DIRECT_AUTO, "another program uses");
 	refused(at("disk"), true, DISK_DIRECT_AUTO, "another program writes to");
 }
@@ -900,7 +891,8 @@ static void copy_on(const char *mkfs, const char *type)
 	if (to_do)
 		finish();
 	tap_diag("%u MiB on %s: copied in %llu ms", (unsigned int)(8 * DISK_LEN / MIB), type, (unsigned long long)took);
-	ASSERT_LT(took, 10000);
+	/* A second is what is promised; this machine may be busy. */
+	ASSERT_LT(took, 3000);
 	ASSERT_EQ(pread(fd, back, 8 * DISK_LEN, 0), 8 * DISK_LEN);
 	ASSERT(!memcmp(back, mem, 8 * DISK_LEN));
 	ASSERT_EQ(io(blk, BLK_READ, 0, back, 4096, 0), 0);
@@ -993,8 +985,6 @@ static void test_device_in_use(void)
 
 /* --- NBD -------------------------------------------------------------------------------------------------------- */
 
-static void serve(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
 static void serve(const char *fmt, ...)
 {
 	char cmd[512];
@@ -1011,7 +1001,7 @@ static void serve(const char *fmt, ...)
 		execl("/bin/sh", "sh", "-c", cmd, NULL);
 		_exit(127);
 	}
-	for (i = 0; i < 200 && access(at("sock"), F_OK); i++)
+	for (i = 0; i < 1000 && access(at("sock"), F_OK); i++)
 		usleep(20000);
 	ASSERT_MSG(!access(at("sock"), F_OK), "the server does not start: %s", cmd);
 }
@@ -1243,7 +1233,7 @@ static void test_switch_to_overlay(void)
 	u8 *mem = pages(DISK_LEN), *back = pages(DISK_LEN);
 	static struct io ios[16];
 	struct blk *blk;
-	u64 start;
+	u64 start, took;
 	int fd, i;
 
 	begin();
@@ -1267,7 +1257,9 @@ static void test_switch_to_overlay(void)
 	serve("exec qemu-nbd -t -f qcow2 -k %s/sock %s/over", dir, dir);
 	ASSERT_EQ(blk_switch(blk, uri()), 0);
 	finish();
-	tap_diag("frozen for %llu ms", (unsigned long long)(now_ms() - start));
+	took = now_ms() - start;
+	tap_diag("frozen for %llu ms", (unsigned long long)took);
+	ASSERT_LT(took, 3000);
 	for (i = 0; i < 16; i++)
 		ASSERT_EQ(ios[i].err, 0);
 	ASSERT(blk->kind == &blk_nbd);

@@ -37,6 +37,8 @@ static char asked[4096];		/* commands and their parameters, a line each */
 static atomic_int running, attached = -1;
 static bool share_blocks, ignore_button;
 static char disk_path[128];
+static json_int_t disk_size = 1048576;
+static int disk_grows;	/* while it is being frozen */
 
 static void note_command(const char *source, const char *command, json_t *params)
 {
@@ -129,12 +131,14 @@ static void run_clone(void *arg, json_t *params, struct control_call *call)
 
 static json_t *disk_status(void *arg)
 {
-	return json_pack("{s:s, s:s, s:b, s:[ss]}", "kind", "raw", "path", disk_path, "readonly", 0, "held_by", "limit", "space");
+	return json_pack("{s:s, s:s, s:I, s:b, s:[ss]}", "kind", "raw", "path", disk_path, "size", disk_size, "readonly", 0,
+			 "held_by", "limit", "space");
 }
 
 static void run_freeze(void *arg, json_t *params, struct control_call *call)
 {
 	note_command(arg, "freeze", params);
+	disk_size += disk_grows;
 	control_done(call, disk_status(NULL));
 }
 
@@ -378,8 +382,8 @@ static void test_devices(void)
 {
 	start();
 	strcpy(disk_path, "/images/a\033[31m.img");
-	CTL("disk show vm 'disk 0'", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nreadonly: no\nheld_by: limit space\n", NULL);
-	CTL("disk list vm", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nreadonly: no\nheld_by: limit space\n", NULL);
+	CTL("disk show vm 'disk 0'", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nsize: 1048576\nreadonly: no\nheld_by: limit space\n", NULL);
+	CTL("disk list vm", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nsize: 1048576\nreadonly: no\nheld_by: limit space\n", NULL);
 	CTL("disk show vm disk1", 3, "", "vm: no disk 'disk1'");
 	CTL("disk resize vm 'disk 0' 1G", 3, "", "vm: no room?for it");
 	CTL("disk resize vm 'disk 0'", 3, "", "vm: no room?for it");
@@ -601,7 +605,8 @@ static void write_script(const char *name, const char *text)
 	close(fd);
 }
 
-#define QEMU_IMG	"#!/bin/sh\necho \"img $*\" >>calls\nfor last; do :; done\n: >\"$last\"\n"
+/* The file is the last but one argument, before the size */
+#define QEMU_IMG	"#!/bin/sh\necho \"img $*\" >>calls\nwhile [ $# -gt 2 ]; do shift; done\n: >\"$1\"\n"
 /* Says who it is, as the one that stays */
 #define QEMU_NBD	"#!/bin/sh\necho \"nbd $*\" >>calls\nwhile [ \"$1\" != --pid-file ]; do shift; done\nsleep 1000 >/dev/null 2>&1 &\n" \
 			"echo $! >\"$2\"\necho $! >>servers\n"
@@ -676,8 +681,8 @@ static void test_copy_overlay(void)
 	expect_asked("disk clone {\"path\":\"%s/clone\"}\ndisk freeze {\"ms\":30000}\n"
 		     "disk switch {\"path\":\"nbd+unix:///?socket=%s/over.nbd\"}\ndisk thaw {}\n", dir, dir);
 	read_file("calls", calls, sizeof(calls));
-	snprintf(expect, sizeof(expect), "img create -q -f qcow2 -F raw -b %s/disk.img %s/over\n"
-					 "img create -q -f qcow2 -F raw -b %s/disk.img %s/clone\n"
+	snprintf(expect, sizeof(expect), "img create -q -u -f qcow2 -F raw -b %s/disk.img %s/over 1048576\n"
+					 "img create -q -u -f qcow2 -F raw -b %s/disk.img %s/clone 1048576\n"
 					 "nbd --fork --socket %s/over.nbd --format qcow2 ", dir, dir, dir, dir, dir);
 	ASSERT_MSG(!strncmp(calls, expect, strlen(expect)), "%s", calls);
 	ASSERT(exists("clone") && exists("over") && !exists("over.pid"));
@@ -710,6 +715,13 @@ static void test_copy_fails(void)
 	ASSERT(!exists("snap") && !exists("over"));
 	ASSERT_EQ(ctl("list; PATH=/nowhere %s snapshot-disk vm 'disk 0' snap --overlay over", program), 1);
 	ASSERT_MSG(strstr(err, "qemu-img is not installed"), "%s", err);
+	ASSERT(!exists("snap") && !exists("over"));
+	/* An overlay of the wrong size would cut the disk */
+	disk_grows = 4096;
+	asked[0] = 0;
+	CTL("snapshot-disk vm 'disk 0' snap --overlay over", 3, "", "disk 0 was resized meanwhile");
+	expect_asked("disk snapshot {\"path\":\"%s/snap\"}\ndisk freeze {\"ms\":30000}\ndisk thaw {}\n", dir);
+	ASSERT(!exists("snap") && !exists("over"));
 	stop();
 }
 

@@ -3,9 +3,10 @@
  * pvhvctl snapshot-disk and clone-disk: a second file with what a running
  * machine's disk holds at one moment.
  *  1. Where the file system shares blocks, the machine makes it alone.
- *  2. Elsewhere, with --overlay: the disk is frozen, a new qcow2 overlay of it
- *     is served by qemu-nbd, the machine goes on with that, and the copy is
- *     another overlay.  What was the disk's file changes no more from then on.
+ *  2. Elsewhere, with --overlay: two empty qcow2 overlays of the disk are made;
+ *     then it is frozen for as long as qemu-nbd takes to serve one of them, and
+ *     the machine goes on with that.  The other one is the copy.  What was the
+ *     disk's file changes no more from then on.
  * Whatever fails, the machine goes on as it was.
  */
 #include <errno.h>
@@ -33,6 +34,7 @@ struct copy {
 	char overlay_path[PATH_MAX];
 	char socket[RUNDIR_MAX];
 	char base[PATH_MAX];	/* the disk's present file */
+	json_int_t size;
 	mode_t mode;		/* of the copy */
 	pid_t server;		/* qemu-nbd, 0 when it is not ours to end */
 };
@@ -78,12 +80,15 @@ static int run(char *const argv[])
 	return fail(CTL_ERROR, "%s failed: see above", argv[0]);
 }
 
+/* The machine has the base file in use: -u does not look at it. */
 static int make_overlay(struct copy *c, char *path, mode_t mode)
 {
-	char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
-			 "-b", c->base, path, NULL };
+	char size[24];
+	char *argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2",
+			 "-F", "raw", "-b", c->base, path, size, NULL };
 	int ret;
 
+	snprintf(size, sizeof(size), "%lld", (long long)c->size);
 	if (!access(path, F_OK))
 		return fail(CTL_ERROR, "'%s' exists: name a new file", path);
 	ret = run(argv);
@@ -126,15 +131,43 @@ static int post(struct copy *c, const char *what, json_t *body, json_t **answer)
 			   body, answer);
 }
 
-static int find_base(struct copy *c, const json_t *disk)
+static int find_base(struct copy *c)
 {
-	const char *kind = json_string_value(json_object_get(disk, "kind"));
-	const char *path = json_string_value(json_object_get(disk, "path"));
+	const char *kind, *path;
+	json_t *disk;
+	int ret;
 
+	ret = ctl_get(c->machine, ctl_path("disks", c->disk, NULL), &disk);
+	if (ret)
+		return ret;
+	kind = json_string_value(json_object_get(disk, "kind"));
+	path = json_string_value(json_object_get(disk, "path"));
+	c->size = json_integer_value(json_object_get(disk, "size"));
 	if (!kind || !path || strcmp(kind, "raw"))
-		return fail(CTL_REFUSED, "%s: disk %s is no raw image: copy it where it is served",
-			    c->machine, c->disk);
-	return absolute(c->base, sizeof(c->base), path);
+		ret = fail(CTL_REFUSED, "%s: disk %s is no raw image: copy it where it is served",
+			   c->machine, c->disk);
+	else
+		ret = absolute(c->base, sizeof(c->base), path);
+	json_decref(disk);
+	return ret;
+}
+
+/* Overlays do not grow with their base. */
+static int freeze(struct copy *c)
+{
+	json_t *disk;
+	int ret;
+
+	ret = post(c, "freeze", json_pack("{s:i}", "ms", FREEZE_MS), &disk);
+	if (ret)
+		return ret;
+	if (json_integer_value(json_object_get(disk, "size")) != c->size) {
+		ret = fail(CTL_REFUSED, "%s: disk %s was resized meanwhile: try again",
+			   c->machine, c->disk);
+		post(c, "thaw", NULL, NULL);
+	}
+	json_decref(disk);
+	return ret;
 }
 
 static int switch_over(struct copy *c)
@@ -152,34 +185,32 @@ static int switch_over(struct copy *c)
 
 static int by_overlay(struct copy *c)
 {
-	json_t *disk = NULL;
 	int ret;
 
-	ret = post(c, "freeze", json_pack("{s:i}", "ms", FREEZE_MS), &disk);
-	if (ret)
-		return ret;
-	ret = find_base(c, disk);
-	json_decref(disk);
+	ret = find_base(c);
 	if (!ret)
 		ret = make_overlay(c, c->overlay_path, 0600);
 	if (ret)
-		goto thaw;
+		return ret;
 	ret = make_overlay(c, c->path, c->mode);
 	if (ret)
 		goto remove_overlay;
+	ret = freeze(c);
+	if (ret)
+		goto remove_copy;
 	ret = serve_overlay(c);
 	if (!ret)
 		ret = switch_over(c);
+	/* If it thawed by itself, the switch has failed, too. */
+	post(c, "thaw", NULL, NULL);
 	if (!ret)
-		goto thaw;
+		return CTL_OK;
 	if (c->server > 0)
 		kill(c->server, SIGTERM);
+remove_copy:
 	unlink(c->path);
 remove_overlay:
 	unlink(c->overlay_path);
-thaw:
-	/* If it thawed by itself, the switch has failed, too. */
-	post(c, "thaw", NULL, NULL);
 	return ret;
 }
 
