@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Verifies pvhv-run's event loop: every operation completes once with the kernel's result, watched eventfds wake it without being
- * read, deferred tasks run once and after a turn's completions, more operations than the ring has entries are all done, and
+ * read, deferred tasks run once and after a turn's completions, registered memory moves like any other, more operations than the ring has entries are all done, and
  * nothing is in flight after loop_fini(). Runs on any machine with io_uring.
  */
 #include <fcntl.h>
@@ -246,6 +246,59 @@ static void test_files(void)
 	rmdir(dir);
 }
 
+/* Pieces in the memory, across the end of a registered buffer and of the memory, and elsewhere. */
+static void test_registered_memory(void)
+{
+	static const struct { long at; size_t len; } pieces[] = {
+		{ 0, 4096 }, { GIB - 4096, 4096 }, { GIB - 4096, 8192 }, { GIB, 512 }, { GIB + 2 * MIB - 512, 512 },
+		{ GIB + 2 * MIB - 512, 1024 },
+	};
+	struct counted c = { .op.done = counted_done, .stop_at = 1 };
+	char path[] = "/tmp/vmm_loop.XXXXXX";
+	struct loop_file file;
+	u8 *mem, text[8192];
+	struct iovec iov;
+	unsigned int i, j;
+	int fd, kept;
+
+	fd = ASSERT_OK(mkstemp(path));
+	unlink(path);
+	/* Only what is registered is there in memory, and all of it: zeros in between cost nothing but the first GiB's ends. */
+	mem = mmap(NULL, GIB + 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT(mem != MAP_FAILED);
+	kept = memfd_create("vmm_loop", MFD_CLOEXEC);
+	ASSERT_OK(kept);
+	ASSERT_OK(ftruncate(kept, 2 * MIB));
+	/* One and the same 2 MiB all over, so that a GiB can be pinned anywhere. */
+	for (i = 0; i < (GIB + 2 * MIB) / (2 * MIB); i++)
+		ASSERT(mmap(mem + i * 2 * MIB, 2 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, kept, 0) != MAP_FAILED);
+	loop_memory(mem, GIB + 2 * MIB);
+	init();
+	loop_file_add(&file, fd);
+	for (i = 0; i < ARRAY_SIZE(pieces); i++) {
+		for (j = 0; j < sizeof(text); j++)
+			text[j] = 'a' + (i + j) % 23;
+		iov = (struct iovec){ mem + pieces[i].at, pieces[i].len };
+		memcpy(iov.iov_base, text, pieces[i].len);
+		c.nr = 0;
+		ASSERT_EQ(loop_pwritev(&c.op, &file, &iov, 1, i * 8192, RWF_DSYNC), 0);
+		ASSERT_EQ(loop_run(), 0);
+		ASSERT_EQ(c.res, pieces[i].len);
+		memset(iov.iov_base, 0, pieces[i].len);
+		c.nr = 0;
+		ASSERT_EQ(loop_preadv(&c.op, &file, &iov, 1, i * 8192), 0);
+		ASSERT_EQ(loop_run(), 0);
+		ASSERT_EQ(c.res, pieces[i].len);
+		ASSERT(!memcmp(iov.iov_base, text, pieces[i].len));
+	}
+	loop_file_drop(&file);
+	loop_fini();
+	loop_memory(NULL, 0);
+	munmap(mem, GIB + 4 * MIB);
+	close(kept);
+	close(fd);
+}
+
 static void test_file_slots(void)
 {
 	struct loop_file file[80];
@@ -314,6 +367,7 @@ static const struct tap_test tests[] = {
 	TEST(timers),
 	TEST(deferred),
 	TEST(files),
+	TEST(registered_memory),
 	TEST(file_slots),
 	TEST(more_than_the_ring),
 	TEST(fini_waits),

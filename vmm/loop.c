@@ -13,8 +13,9 @@
  *     which lets a few milliseconds of their work gather first.
  *  4. loop_fini() leaves no operation in flight.
  *
- * Memory is not registered with the ring: registered buffers are pinned, and
- * guest memory must stay what it is on a host, pageable and returnable.
+ * Memory that is registered with the ring is pinned, so only such is that can
+ * neither be paged nor given back (loop_memory()); all other guest memory stays
+ * what it is on a host, and is looked up for each operation.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -32,6 +33,8 @@
 #define FILES		64	/* registered at most */
 #define IO_MAX		0x7ffff000U	/* what one read or write may move */
 #define SOON_NS		2000000
+#define BUFFER_LEN	GIB	/* of one registered buffer, the kernel's limit */
+#define BUFFERS		1024
 
 static struct {
 	struct io_uring ring;
@@ -40,6 +43,8 @@ static struct {
 	bool closing;
 	bool files;		/* the ring has a table of files */
 	u64 file_used;		/* which of its slots are taken */
+	struct iovec memory;	/* to be registered, or is if @buffers */
+	bool buffers;
 	unsigned int in_flight;
 	struct loop_task *tasks;
 	struct loop_task **tasks_tail;
@@ -119,42 +124,86 @@ static int start_file(struct loop_op *op, struct io_uring_sqe *sqe,
 	return start(op, sqe);
 }
 
-/* Pieces are looked at during the submission only, what they name until done. */
-int loop_preadv(struct loop_op *op, const struct loop_file *file,
-		const struct iovec *iov, unsigned int nr, u64 pos)
+/* Memory that is pinned with the next ring saves the same for its pages. */
+void loop_memory(void *base, u64 len)
 {
+	loop.memory = (struct iovec){ base, len };
+}
+
+static void register_memory(void)
+{
+	struct iovec buffers[BUFFERS];
+	u64 at, len = loop.memory.iov_len;
+	unsigned int nr = 0;
+
+	for (at = 0; at < len && nr < BUFFERS; at += BUFFER_LEN)
+		buffers[nr++] = (struct iovec){
+			(u8 *)loop.memory.iov_base + at,
+			len - at < BUFFER_LEN ? len - at : BUFFER_LEN,
+		};
+	/* Without the right to pin so much it goes without. */
+	loop.buffers = nr && at >= len &&
+		       !io_uring_register_buffers(&loop.ring, buffers, nr);
+}
+
+/* Which registered buffer the whole piece is in, or -1. */
+static int buffer_of(const struct iovec *iov)
+{
+	u64 at = (u8 *)iov->iov_base - (u8 *)loop.memory.iov_base;
+	u64 len = loop.memory.iov_len;
+
+	if (!loop.buffers || at >= len || iov->iov_len > len - at ||
+	    at % BUFFER_LEN + iov->iov_len > BUFFER_LEN)
+		return -1;
+	return at / BUFFER_LEN;
+}
+
+struct direction {
+	u8 registered, single, vector;
+};
+
+/* Pieces are looked at during the submission only, what they name until done. */
+static int transfer(struct loop_op *op, const struct loop_file *file,
+		    const struct direction *dir, const struct iovec *iov,
+		    unsigned int nr, u64 pos, int rw_flags)
+{
+	int fd, buffer = nr == 1 ? buffer_of(iov) : -1;
 	struct io_uring_sqe *sqe;
-	int fd;
 
 	sqe = get_file_sqe(file, &fd);
 	if (!sqe)
 		return -EAGAIN;
 	if (nr == 1)
-		io_uring_prep_read(sqe, fd, iov->iov_base,
-				   iov->iov_len < IO_MAX ? iov->iov_len : IO_MAX,
-				   pos);
+		io_uring_prep_rw(buffer < 0 ? dir->single : dir->registered,
+				 sqe, fd, iov->iov_base,
+				 iov->iov_len < IO_MAX ? iov->iov_len : IO_MAX,
+				 pos);
 	else
-		io_uring_prep_readv(sqe, fd, iov, nr, pos);
+		io_uring_prep_rw(dir->vector, sqe, fd, iov, nr, pos);
+	if (buffer >= 0)
+		sqe->buf_index = buffer;
+	sqe->rw_flags = rw_flags;
 	return start_file(op, sqe, file);
+}
+
+int loop_preadv(struct loop_op *op, const struct loop_file *file,
+		const struct iovec *iov, unsigned int nr, u64 pos)
+{
+	static const struct direction in = {
+		IORING_OP_READ_FIXED, IORING_OP_READ, IORING_OP_READV,
+	};
+
+	return transfer(op, file, &in, iov, nr, pos, 0);
 }
 
 int loop_pwritev(struct loop_op *op, const struct loop_file *file,
 		 const struct iovec *iov, unsigned int nr, u64 pos, int rw_flags)
 {
-	struct io_uring_sqe *sqe;
-	int fd;
+	static const struct direction out = {
+		IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_WRITEV,
+	};
 
-	sqe = get_file_sqe(file, &fd);
-	if (!sqe)
-		return -EAGAIN;
-	if (nr == 1)
-		io_uring_prep_write(sqe, fd, iov->iov_base,
-				    iov->iov_len < IO_MAX ? iov->iov_len : IO_MAX,
-				    pos);
-	else
-		io_uring_prep_writev(sqe, fd, iov, nr, pos);
-	sqe->rw_flags = rw_flags;
-	return start_file(op, sqe, file);
+	return transfer(op, file, &out, iov, nr, pos, rw_flags);
 }
 
 int loop_fdatasync(struct loop_op *op, const struct loop_file *file)
@@ -377,6 +426,7 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	loop.ready = true;
 	loop.file_used = 0;
 	loop.files = !io_uring_register_files_sparse(&loop.ring, FILES);
+	register_memory();
 	ret = loop_guard ? loop_guard(&loop.ring) : 0;
 	if (ret) {
 		loop_fini();

@@ -463,12 +463,24 @@ static int start_vcpus(struct vm *vm)
 	return ret;
 }
 
+/*
+ * Reserved huge pages are not paged, so that pinning them takes nothing away,
+ * unless a balloon gives some back: the ring would go on with the old ones.
+ */
+static bool may_pin(const struct options *opt)
+{
+	return opt->nr_disks && !opt->balloon &&
+	       (opt->pages == MEM_PAGES_2M || opt->pages == MEM_PAGES_1G);
+}
+
 /* Returns the exit status, or -errno if the machine could not be started. */
 int vm_run(struct vm *vm)
 {
 	int ret;
 	u32 i;
 
+	if (may_pin(vm->opt))
+		loop_memory(vm->mem.host, vm->mem.size);
 	ret = loop_init(woken, vm);
 	if (ret)
 		return ret;

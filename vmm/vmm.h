@@ -323,6 +323,7 @@ struct iovec;
 /* Restricts a ring, which is disabled, and enables it; NULL: no restriction. */
 struct io_uring;
 extern int (*loop_guard)(struct io_uring *ring);
+void loop_memory(void *base, u64 len);	/* before loop_init() */
 int loop_init(void (*woken)(void *arg), void *arg);
 void loop_fini(void);
 int loop_read(struct loop_op *op, int fd, void *buf, size_t len);
