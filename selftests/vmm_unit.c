@@ -1121,7 +1121,7 @@ static void test_memory_map(void)
 
 /* --- command line -------------------------------------------------------------------------------------------- */
 
-#define ARGS_MAX	12
+#define ARGS_MAX	24
 
 static int parse(struct options *opt, const char *text)
 {
@@ -1234,6 +1234,41 @@ static void test_options_sizes(void)
 	ASSERT_EQ(options_size("1@", &v), -EINVAL);
 }
 
+/* A saved machine's options, and the command line that goes on with it */
+static void test_options_saved(void)
+{
+	struct option_args saved = { .nr = 0 };
+	struct options opt;
+
+	ASSERT_EQ(parse(&opt, "-ka -m300 --memory 200M -c2 -done.img --disk path=two.img,iops=5 --rng --exit-port --name old"), 0);
+	saved = opt.args;
+	ASSERT_EQ(saved.nr, 6);		/* the second size took the place of the first; a name is the process' */
+	ASSERT_EQ(parse(&opt, "--restore f --console none --name new"), 0);
+	ASSERT_EQ(options_merge(&opt, &saved), 0);
+	ASSERT_EQ(opt.memory, 200 * MIB);
+	ASSERT_EQ(opt.cpus, 2);
+	ASSERT_EQ(opt.nr_disks, 2);
+	ASSERT(!strcmp(opt.disks[0].path, "one.img") && !strcmp(opt.disks[1].path, "two.img"));
+	ASSERT_EQ(opt.disks[1].iops, 5);
+	ASSERT(opt.rng && opt.exit_port && opt.console == CONSOLE_NONE);
+	ASSERT(!strcmp(opt.name, "new") && !strcmp(opt.restore, "f") && opt.control == opt.control_default);
+	ASSERT_EQ(opt.args.nr, 6);	/* to be saved again */
+	options_free(&opt);
+
+	ASSERT_EQ(parse(&opt, "--restore f -d three.img"), 0);
+	ASSERT_EQ(options_merge(&opt, &saved), 0);
+	ASSERT_EQ(opt.nr_disks, 1);
+	ASSERT(!strcmp(opt.disks[0].path, "three.img"));
+	options_free(&opt);
+
+	/* Who saved it does not say where our files are */
+	ASSERT_EQ(option_args_add(&saved, "console", "file=/etc/passwd"), 0);
+	ASSERT_EQ(parse(&opt, "--restore f"), 0);
+	ASSERT_EQ(options_merge(&opt, &saved), -EINVAL);
+	options_free(&opt);
+	option_args_free(&saved);
+}
+
 static void test_escape(void)
 {
 	struct escape esc = { 0 };
@@ -1315,6 +1350,50 @@ static void test_cpuid_topology(void)
 	free(c);
 }
 
+/* What a guest was told of its CPU, here and elsewhere */
+static void summary(struct cpuid_summary *sum, u32 family, u32 features)
+{
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 3 * sizeof(c->entries[0]));
+
+	ASSERT(c);
+	c->nent = 3;
+	c->entries[0] = (struct kvm_cpuid_entry2){ .function = 0 };
+	memcpy(&c->entries[0].ebx, "Auth", 4);
+	memcpy(&c->entries[0].edx, "enti", 4);
+	memcpy(&c->entries[0].ecx, "cAMD", 4);
+	c->entries[1] = (struct kvm_cpuid_entry2){ .function = 1, .eax = 0xf00 | (family - 15) << 20, .ecx = 1u << 31 };
+	c->entries[2] = (struct kvm_cpuid_entry2){
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ebx = features,
+	};
+	cpuid_sum_up(c, sum);
+	free(c);
+}
+
+static void test_cpuid_match(void)
+{
+	struct cpuid_summary guest, host;
+	char why[300];
+
+	summary(&guest, 25, 1 << 5);
+	summary(&host, 25, 1 << 5 | 1 << 16);
+	ASSERT(!strcmp(guest.identity, "AuthenticAMD family 25"));
+	ASSERT_EQ(cpuid_match(&guest, &host, why, sizeof(why)), 0);
+	ASSERT(!why[0]);
+	ASSERT_EQ(cpuid_match(&host, &guest, why, sizeof(why)), -EOPNOTSUPP);
+	ASSERT_MSG(strstr(why, " avx512f") && !strstr(why, "avx2"), "%s", why);
+	/* One that has no name here, and more than a line holds */
+	summary(&guest, 25, 1 << 6);
+	ASSERT_EQ(cpuid_match(&guest, &host, why, sizeof(why)), -EOPNOTSUPP);
+	ASSERT_MSG(strstr(why, " 0x7.0:EBX[6]"), "%s", why);
+	summary(&guest, 25, ~0u);
+	summary(&host, 25, 0);
+	ASSERT_EQ(cpuid_match(&guest, &host, why, sizeof(why)), -EOPNOTSUPP);
+	ASSERT(strlen(why) < sizeof(why));
+	summary(&host, 23, ~0u);
+	ASSERT_EQ(cpuid_match(&guest, &host, why, sizeof(why)), -EOPNOTSUPP);
+	ASSERT_MSG(strstr(why, "family 25") && strstr(why, "family 23"), "%s", why);
+}
+
 static const struct tap_test tests[] = {
 	TEST(error_line),
 	TEST(state_fields),
@@ -1347,6 +1426,8 @@ static const struct tap_test tests[] = {
 	TEST(options_good),
 	TEST(options_devices),
 	TEST(options_bad),
+	TEST(options_saved),
+	TEST(cpuid_match),
 	TEST(options_sizes),
 	TEST(escape),
 	TEST(cpuid_topology),

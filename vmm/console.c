@@ -20,6 +20,7 @@
 #define RING_SIZE	(16 * 1024)
 #define RING_MASK	(RING_SIZE - 1)
 #define WAKE_AT		(4 * 1024)	/* bytes that do not wait for more */
+#define RESERVE		(4 * 1024)	/* for those that may not wait */
 #define RAW_SIZE	1024
 #define IN_SIZE		(2 * RAW_SIZE)	/* an escape gives up to two bytes */
 #define PTY_POLL_MS	200
@@ -33,6 +34,7 @@ struct console {
 	u32 head, tail;			/* [l] lock; free-running */
 	bool lossy;			/* [l] nobody there: keep the newest */
 	bool abandoned;			/* [l] nobody will come: drop all */
+	bool yields;			/* [l] nobody may wait */
 
 	bool closing;			/* [m] */
 	bool hangup;			/* [m] the client has gone */
@@ -62,6 +64,12 @@ static void set_lossy(struct console *con, bool lossy)
 	pthread_mutex_unlock(&con->lock);
 }
 
+static bool must_wait(const struct console *con)
+{
+	return con->head - con->tail >= RING_SIZE - RESERVE && !con->lossy &&
+	       !con->abandoned && !con->yields;
+}
+
 /* In a vCPU's thread. */
 void console_put(struct console *con, u8 byte)
 {
@@ -69,8 +77,7 @@ void console_put(struct console *con, u8 byte)
 	u32 used;
 
 	pthread_mutex_lock(&con->lock);
-	while (con->head - con->tail == RING_SIZE && !con->lossy &&
-	       !con->abandoned) {
+	while (must_wait(con)) {
 		if (!waits)
 			con->guest.waits(con->guest.arg, true);
 		waits = true;
@@ -79,7 +86,8 @@ void console_put(struct console *con, u8 byte)
 	}
 	if (waits)
 		con->guest.waits(con->guest.arg, false);
-	if (con->abandoned) {
+	if (con->abandoned ||
+	    (con->yields && con->head - con->tail == RING_SIZE)) {
 		pthread_mutex_unlock(&con->lock);
 		return;
 	}
@@ -118,6 +126,15 @@ void console_abandon(struct console *con)
 {
 	pthread_mutex_lock(&con->lock);
 	con->abandoned = true;
+	pthread_cond_broadcast(&con->room);
+	pthread_mutex_unlock(&con->lock);
+}
+
+/* Who waits goes on, and nobody waits until this is taken back. */
+void console_yield(struct console *con, bool yield)
+{
+	pthread_mutex_lock(&con->lock);
+	con->yields = yield;
 	pthread_cond_broadcast(&con->room);
 	pthread_mutex_unlock(&con->lock);
 }

@@ -176,15 +176,18 @@ static void get_attach(struct control_conn *conn,
 		       const struct control_route *route, char **names)
 {
 	struct control_source *src = find(conn, route, names);
+	const char *protocol = route->command;
+	char why[128], field[64];
 	int ret;
 
 	if (!src)
 		return;
 	if (!conn->req.upgrade ||
-	    !http_has_token(http_field(&conn->req, "Upgrade"),
-			    CONSOLE_PROTOCOL)) {
-		conn_error(conn, 426, 0, "ask for an upgrade of the connection to "
-			   CONSOLE_PROTOCOL, "Upgrade: " CONSOLE_PROTOCOL "\r\n");
+	    !http_has_token(http_field(&conn->req, "Upgrade"), protocol)) {
+		snprintf(why, sizeof(why), "ask for an upgrade of the connection to %s",
+			 protocol);
+		snprintf(field, sizeof(field), "Upgrade: %s\r\n", protocol);
+		conn_error(conn, 426, 0, why, field);
 		return;
 	}
 	if (conn->in_len) {
@@ -194,9 +197,9 @@ static void get_attach(struct control_conn *conn,
 	}
 	ret = src->attach ? src->attach(src->arg, -1) : -EOPNOTSUPP;
 	if (!ret)
-		conn_upgrade(conn, src);
+		conn_upgrade(conn, src, protocol);
 	else if (ret == -EBUSY)
-		error(conn, ret, "console %s is in use", src->name);
+		error(conn, ret, "%s %s is in use", src->kind, src->name);
 	else
 		error(conn, ret, "console %s cannot be reached here: see its 'path'",
 		      src->name);
@@ -250,7 +253,9 @@ static const struct control_route routes[] = {
 	{ "PUT", API "/balloon", run_with_body, "balloon", "target" },
 	{ "GET", API "/consoles", get_all, "console", NULL },
 	{ "GET", API "/consoles/{console}", get_one, "console", NULL },
-	{ "GET", API "/consoles/{console}/attach", get_attach, "console", NULL },
+	{ "GET", API "/consoles/{console}/attach", get_attach, "console",
+	  CONSOLE_PROTOCOL },
+	{ "GET", API "/move", get_attach, "mover", MOVE_PROTOCOL },
 	{ "POST", API "/consoles/{console}/resize", run_with_body, "console", "resize" },
 	{ "GET", API "/disks", get_all, "disk", NULL },
 	{ "GET", API "/disks/{disk}", get_one, "disk", NULL },

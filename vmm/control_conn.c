@@ -239,15 +239,17 @@ void conn_call(struct control_conn *conn, const struct control_source *src,
 	control_run(src, command, params, &conn->call);
 }
 
-/* The client's stream becomes the source's: see CONSOLE_PROTOCOL. */
-void conn_upgrade(struct control_conn *conn, struct control_source *src)
+/* The client's stream becomes the source's. */
+void conn_upgrade(struct control_conn *conn, struct control_source *src,
+		  const char *protocol)
 {
-	static const char head[] = "HTTP/1.1 101 Switching Protocols\r\n"
-				   "Connection: Upgrade\r\n"
-				   "Upgrade: " CONSOLE_PROTOCOL "\r\n\r\n";
+	char head[128];
+	int len;
 
+	len = snprintf(head, sizeof(head), "HTTP/1.1 101 Switching Protocols\r\n"
+		       "Connection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol);
 	conn->upgrade = src;
-	put(conn, head, sizeof(head) - 1);
+	put(conn, head, len);
 }
 
 /* The output becomes a stream of events, beginning with @text. */

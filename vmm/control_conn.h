@@ -18,6 +18,7 @@
 #define LISTENERS_MAX	8	/* clients that listen to events */
 
 #define CONSOLE_PROTOCOL	"pvhv-console"
+#define MOVE_PROTOCOL		"pvhv-move"	/* see move.h */
 
 enum conn_events { EVENTS_NONE, EVENTS_LINES, EVENTS_SSE };
 
@@ -64,7 +65,8 @@ void conn_error(struct control_conn *conn, int status, int err,
 		const char *why, const char *extra);
 void conn_call(struct control_conn *conn, const struct control_source *src,
 	       const char *command, json_t *params);
-void conn_upgrade(struct control_conn *conn, struct control_source *src);
+void conn_upgrade(struct control_conn *conn, struct control_source *src,
+		  const char *protocol);
 void conn_listen(struct control_conn *conn, enum conn_events kind,
 		 const char *type, const char *text);
 int conn_errno_status(int err);

@@ -59,7 +59,7 @@ static json_t *owner_names(u32 owners)
 		const char *name;
 	} names[] = {
 		{ PAUSE_START, "start" }, { PAUSE_USER, "user" },
-		{ PAUSE_DISK, "disk" },
+		{ PAUSE_DISK, "disk" }, { PAUSE_MOVE, "move" },
 	};
 	json_t *list = json_array();
 	unsigned int i;

@@ -82,5 +82,7 @@ int ctl_console(int argc, char **argv);
 int ctl_snapshot_disk(int argc, char **argv);
 int ctl_clone_disk(int argc, char **argv);
 int ctl_image(int argc, char **argv);
+int ctl_suspend(int argc, char **argv);
+int ctl_snapshot(int argc, char **argv);
 
 #endif /* PVHV_CTL_H */

@@ -24,6 +24,7 @@ enum jail_feature {
 	JAIL_FILES = 1 << 3,	/* files are opened, made and removed */
 	JAIL_CONNECT = 1 << 4,	/* connections are made: servers of disks */
 	JAIL_LOAD = 1 << 5,	/* libraries are loaded */
+	JAIL_MOVE = 1 << 6,	/* the machine is saved, by threads of its own */
 };
 
 struct jail_who {

@@ -15,6 +15,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/vhost.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -29,6 +30,8 @@
 #define M	(1 << JAIL_MAIN)
 #define V	(1 << JAIL_VCPU)
 #define SYSCALLS_MAX	512
+#define THREAD_FLAGS	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | \
+			 CLONE_THREAD)
 
 /* Which calls of that number are meant. */
 enum which {
@@ -38,6 +41,7 @@ enum which {
 	OWN_PROCESS,	/* the first argument is our process ID */
 	ABORT,		/* the first argument is SIGABRT: abort() */
 	NETLINK,	/* a socket to ask the kernel about networks */
+	THREAD,		/* no process: all is shared with the new one */
 };
 
 static const struct {
@@ -48,6 +52,10 @@ static const struct {
 } calls[] = {
 	{ SCMP_SYS(brk), M | V, 0, ANY },
 	{ SCMP_SYS(clock_gettime), M | V, 0, ANY },
+	/* What moves the machine to a file or host: in here like its maker. */
+	{ SCMP_SYS(clone), M, JAIL_MOVE, THREAD },
+	{ SCMP_SYS(set_robust_list), M, JAIL_MOVE, ANY },
+	{ SCMP_SYS(rseq), M, JAIL_MOVE, ANY },
 	{ SCMP_SYS(clock_nanosleep), M | V, 0, ANY },
 	{ SCMP_SYS(close), M, 0, ANY },
 	{ SCMP_SYS(epoll_ctl), M, JAIL_CONNECT, ANY },
@@ -57,12 +65,12 @@ static const struct {
 	{ SCMP_SYS(fallocate), M, 0, ANY },
 	{ SCMP_SYS(fchmod), M, JAIL_FILES, ANY },
 	{ SCMP_SYS(fcntl), M, 0, ANY },
-	{ SCMP_SYS(fdatasync), M, JAIL_DISK, ANY },
+	{ SCMP_SYS(fdatasync), M, JAIL_DISK | JAIL_MOVE, ANY },
 	{ SCMP_SYS(flock), M, JAIL_DISK | JAIL_SOCKET, ANY },
 	{ SCMP_SYS(fstat), M, 0, ANY },
 	{ SCMP_SYS(fstatfs), M, JAIL_DISK, ANY },
-	{ SCMP_SYS(fsync), M, JAIL_DISK, ANY },
-	{ SCMP_SYS(ftruncate), M, JAIL_DISK, ANY },
+	{ SCMP_SYS(fsync), M, JAIL_DISK | JAIL_MOVE, ANY },
+	{ SCMP_SYS(ftruncate), M, JAIL_DISK | JAIL_MOVE, ANY },
 	{ SCMP_SYS(futex), M | V, 0, ANY },
 	{ SCMP_SYS(getpeername), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(getpid), M | V, 0, ANY },
@@ -88,8 +96,8 @@ static const struct {
 	{ SCMP_SYS(ppoll), M, 0, ANY },
 	{ SCMP_SYS(pread64), M, 0, ANY },
 	{ SCMP_SYS(preadv), M, JAIL_DISK, ANY },
-	{ SCMP_SYS(pwrite64), M, JAIL_DISK, ANY },
-	{ SCMP_SYS(pwritev), M, JAIL_DISK, ANY },
+	{ SCMP_SYS(pwrite64), M, JAIL_DISK | JAIL_MOVE, ANY },
+	{ SCMP_SYS(pwritev), M, JAIL_DISK | JAIL_MOVE, ANY },
 	{ SCMP_SYS(read), M, 0, ANY },
 	{ SCMP_SYS(readlink), M, JAIL_FILES, ANY },
 	{ SCMP_SYS(readv), M, 0, ANY },
@@ -110,8 +118,8 @@ static const struct {
 	/* sendto() is also how a service manager is told of the end. */
 	{ SCMP_SYS(sendto), M, 0, ANY },
 	{ SCMP_SYS(recvfrom), M, JAIL_SOCKET | JAIL_CONNECT | JAIL_NET, ANY },
-	{ SCMP_SYS(sendmsg), M, JAIL_CONNECT | JAIL_NET, ANY },
-	{ SCMP_SYS(recvmsg), M, JAIL_CONNECT | JAIL_NET, ANY },
+	{ SCMP_SYS(sendmsg), M, JAIL_CONNECT | JAIL_NET | JAIL_MOVE, ANY },
+	{ SCMP_SYS(recvmsg), M, JAIL_CONNECT | JAIL_NET | JAIL_MOVE, ANY },
 	{ SCMP_SYS(sendmmsg), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(socket), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(socket), M, JAIL_NET, NETLINK },
@@ -136,6 +144,26 @@ static const struct {
 	{ KVM_IOEVENTFD, M | V, 0 },
 	{ KVM_SET_GSI_ROUTING, M | V, 0 },
 	{ KVM_GET_STATS_FD, M, JAIL_SOCKET },
+	{ KVM_CHECK_EXTENSION, M, JAIL_MOVE },
+	{ KVM_GET_MSR_INDEX_LIST, M, JAIL_MOVE },
+	{ KVM_GET_REGS, M, JAIL_MOVE },
+	{ KVM_GET_SREGS, M, JAIL_MOVE },
+	{ KVM_GET_XCRS, M, JAIL_MOVE },
+	{ KVM_GET_XSAVE, M, JAIL_MOVE },
+	{ KVM_GET_XSAVE2, M, JAIL_MOVE },
+	{ KVM_GET_MSRS, M, JAIL_MOVE },
+	{ KVM_GET_CPUID2, M, JAIL_MOVE },
+	{ KVM_GET_TSC_KHZ, M, JAIL_MOVE },
+	{ KVM_GET_LAPIC, M, JAIL_MOVE },
+	{ KVM_GET_VCPU_EVENTS, M, JAIL_MOVE },
+	{ KVM_GET_DEBUGREGS, M, JAIL_MOVE },
+	{ KVM_GET_MP_STATE, M, JAIL_MOVE },
+	{ KVM_GET_IRQCHIP, M, JAIL_MOVE },
+	{ KVM_GET_PIT2, M, JAIL_MOVE },
+	{ KVM_GET_CLOCK, M, JAIL_MOVE },
+	{ KVM_SET_USER_MEMORY_REGION, M, JAIL_MOVE },
+	{ KVM_GET_DIRTY_LOG, M, JAIL_MOVE },
+	{ KVM_CLEAR_DIRTY_LOG, M, JAIL_MOVE },
 	/* The terminal, put back also when something crashes. */
 	{ TCGETS, M | V, 0 },
 	{ TCSETS, M | V, 0 },
@@ -204,6 +232,10 @@ static int allow(scmp_filter_ctx ctx, int nr, enum which which)
 	case NETLINK:
 		return seccomp_rule_add(ctx, yes, nr, 1,
 			SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
+	case THREAD:
+		return seccomp_rule_add(ctx, yes, nr, 1,
+			SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS,
+				THREAD_FLAGS));
 	}
 	return -EINVAL;
 }
@@ -223,6 +255,10 @@ static int add_rules(scmp_filter_ctx ctx, enum jail_thread kind)
 					       SCMP_SYS(ioctl), 1,
 				SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX,
 					ioctls[i].request));
+	/* Its flags are in memory: the C library tries clone() instead. */
+	if (!ret && kind == JAIL_MAIN)
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS),
+				       SCMP_SYS(clone3), 0);
 	/* What is called most comes first. */
 	if (!ret)
 		ret = seccomp_syscall_priority(ctx, kind == JAIL_VCPU ?

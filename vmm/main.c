@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "blk.h"
+#include "move.h"
 #include "net.h"
 #include "port.h"
 
@@ -88,17 +89,14 @@ static int build(struct vm *vm, const struct image *kernel,
 	return ret;
 }
 
-static int check(struct vm *vm, const struct image *kernel,
-		 const struct image *initrd, enum boot_mode *mode)
+/* All but what is run, and the device that runs it. */
+static int check_host(struct vm *vm)
 {
 	const struct options *opt = vm->opt;
 	int ret;
 	u32 i;
 
 	ret = mem_check_host(opt->memory);
-	if (!ret)
-		ret = boot_check(kernel, initrd, opt->append, opt->memory,
-				 mode);
 	if (!ret)
 		ret = console_host_check("--console", opt->console,
 					 opt->console_path);
@@ -110,10 +108,42 @@ static int check(struct vm *vm, const struct image *kernel,
 		ret = control_vm_check(opt);
 	if (!ret)
 		ret = sandbox_check(opt);
+	return ret ? ret : disks_open(vm);
+}
+
+static int check(struct vm *vm, const struct image *kernel,
+		 const struct image *initrd, enum boot_mode *mode)
+{
+	const struct options *opt = vm->opt;
+	int ret;
+
+	ret = boot_check(kernel, initrd, opt->append, opt->memory, mode);
 	if (!ret)
-		ret = disks_open(vm);
+		ret = check_host(vm);
+	return ret ? ret : vm_open(vm);
+}
+
+/* Of a machine that was saved, by its own options: they are known by now. */
+static int build_saved(struct vm *vm)
+{
+	int ret;
+
+	ret = check_host(vm);
 	if (!ret)
-		ret = vm_open(vm);
+		ret = vm_create(vm);
+	return ret ? ret : vm_add_vcpus(vm);
+}
+
+static int run_saved(struct options *opt)
+{
+	struct vm vm;
+	int ret;
+
+	vm_init(&vm, opt);
+	ret = move_restore(&vm, opt, build_saved);
+	if (!ret)
+		ret = vm_run(&vm);
+	vm_destroy(&vm);
 	return ret;
 }
 
@@ -181,9 +211,10 @@ int main(int argc, char **argv)
 		set_process_name(&opt);
 		ret = signals_init();
 		if (!ret)
-			ret = run(&opt);
+			ret = opt.restore ? run_saved(&opt) : run(&opt);
 	}
 	if (ret >= 0 && fflush(stdout))
 		ret = fail(-EIO, "cannot write to standard output");
+	options_free(&opt);
 	return ret < 0 ? STATUS_ERROR : ret;
 }

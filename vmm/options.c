@@ -19,7 +19,7 @@
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
 	OPT_EXIT_PORT, OPT_RNG, OPT_PORT, OPT_BALLOON, OPT_SANDBOX, OPT_USER,
-	OPT_CHROOT, OPT_HELP, OPT_VERSION
+	OPT_CHROOT, OPT_RESTORE, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -40,6 +40,7 @@ static const struct option longs[] = {
 	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
 	{ "user", required_argument, NULL, OPT_USER },
 	{ "chroot", required_argument, NULL, OPT_CHROOT },
+	{ "restore", required_argument, NULL, OPT_RESTORE },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
 	{ "exit-port", no_argument, NULL, OPT_EXIT_PORT },
@@ -82,6 +83,8 @@ void options_help(void)
 	      "                         /run/pvhv/NAME.sock, or in $XDG_RUNTIME_DIR/pvhv\n"
 	      "      --user NAME        run as that user, or UID:GID, once all is open (root only)\n"
 	      "      --chroot DIR       see only that directory then (root only)\n"
+	      "      --restore FILE         go on with a machine that was saved: its own options hold\n"
+	      "                         where none are given here\n"
 	      "      --sandbox on|off   no privileges, and only the system calls that are needed,\n"
 	      "                         once the guest runs (default: on)\n"
 	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
@@ -350,6 +353,9 @@ static int parse_one(struct options *opt, int c)
 	case OPT_CHROOT:
 		opt->chroot = optarg;
 		return 0;
+	case OPT_RESTORE:
+		opt->restore = optarg;
+		return 0;
 	case OPT_DEV:
 		opt->dev = optarg;
 		return 0;
@@ -396,15 +402,36 @@ static int settle_control(struct options *opt)
 	return 0;
 }
 
-int options_parse(struct options *opt, int argc, char **argv)
+/* The options that make the machine, by what getopt calls them. */
+static const struct {
+	int c;
+	const char *name;
+	bool list;		/* several times: several */
+} machine[] = {
+	{ 'm', "memory", false }, { 'c', "cpus", false },
+	{ 'd', "d", true }, { OPT_DISK, "disk", true }, { 'n', "net", true },
+	{ OPT_PORT, "port", true }, { OPT_BALLOON, "balloon", false },
+	{ OPT_RNG, "rng", false }, { OPT_EXIT_PORT, "exit-port", false },
+};
+
+/* Before its value is cut into pieces. */
+static int record(struct options *opt, int c)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(machine); i++)
+		if (machine[i].c == c) {
+			if (!machine[i].list)
+				option_args_drop(&opt->args, machine[i].name);
+			return option_args_add(&opt->args, machine[i].name,
+					       optarg);
+		}
+	return 0;
+}
+
+static int parse_all(struct options *opt, int argc, char **argv)
 {
 	int c, at, ret = 0;
-
-	memset(opt, 0, sizeof(*opt));
-	opt->dev = DEFAULT_DEV;
-	opt->append = DEFAULT_APPEND;
-	opt->memory = DEFAULT_MEMORY;
-	opt->cpus = 1;
 
 	opterr = 0;
 	optind = 0;	/* start over, whoever parsed before */
@@ -413,16 +440,147 @@ int options_parse(struct options *opt, int argc, char **argv)
 		c = getopt_long(argc, argv, "+k:i:p:m:c:d:n:", longs, NULL);
 		if (c < 0)
 			break;
-		ret = c == '?' ? unknown(argc, argv, at) : parse_one(opt, c);
+		ret = c == '?' ? unknown(argc, argv, at) : record(opt, c);
+		if (!ret)
+			ret = parse_one(opt, c);
 	}
 	if (ret || opt->help || opt->version)
 		return ret;
 	if (optind < argc)
 		return fail(-EINVAL, "'%s' is not an option: see pvhv-run --help",
 			    argv[optind]);
+	return 0;
+}
+
+static void set_defaults(struct options *opt)
+{
+	memset(opt, 0, sizeof(*opt));
+	opt->dev = DEFAULT_DEV;
+	opt->append = DEFAULT_APPEND;
+	opt->memory = DEFAULT_MEMORY;
+	opt->cpus = 1;
+}
+
+static int check_all(const struct options *opt)
+{
 	if (opt->balloon_opt.keep > opt->memory)
 		return fail(-ERANGE, "--balloon: target= is more than the machine's memory: give less");
-	if (!opt->kernel)
+	if (opt->restore && opt->kernel)
+		return fail(-EINVAL, "--restore: the saved machine has its kernel: leave out --kernel");
+	if (opt->restore && opt->dry_run)
+		return fail(-EINVAL, "--restore: cannot be tried by --dry-run: use pvhv-stream verify");
+	if (!opt->restore && !opt->kernel)
 		return fail(-EINVAL, "no kernel: name one with --kernel FILE");
-	return settle_control(opt);
+	return 0;
+}
+
+int options_parse(struct options *opt, int argc, char **argv)
+{
+	int ret;
+
+	set_defaults(opt);
+	ret = parse_all(opt, argc, argv);
+	if (ret || opt->help || opt->version)
+		return ret;
+	ret = check_all(opt);
+	return ret ? ret : settle_control(opt);
+}
+
+/* A list of devices on the command line takes the place of the saved one. */
+static void drop_replaced(struct option_args *args, const struct options *own)
+{
+	if (own->nr_disks) {
+		option_args_drop(args, "d");
+		option_args_drop(args, "disk");
+	}
+	if (own->nr_nets)
+		option_args_drop(args, "net");
+	if (own->nr_ports)
+		option_args_drop(args, "port");
+}
+
+static void keep_process(struct options *opt, const struct options *own)
+{
+	opt->name = own->name;
+	opt->dev = own->dev;
+	opt->console = own->console;
+	opt->console_path = own->console_path;
+	opt->control = own->control;
+	opt->control_option = own->control_option;
+	memcpy(opt->control_default, own->control_default,
+	       sizeof(opt->control_default));
+	opt->user = own->user;
+	opt->chroot = own->chroot;
+	opt->no_sandbox = own->no_sandbox;
+	opt->restore = own->restore;
+	opt->incoming = own->incoming;
+}
+
+static int copy_args(struct option_args *to, const struct option_args *from)
+{
+	u32 i;
+
+	for (i = 0; i < from->nr; i++) {
+		if (to->nr == OPTION_ARGS_MAX)
+			return fail(-E2BIG, "the saved machine and the command line have too many options");
+		to->text[to->nr] = strdup(from->text[i]);
+		if (!to->text[to->nr])
+			return fail(-ENOMEM, "out of memory");
+		to->nr++;
+	}
+	return 0;
+}
+
+/* Who sent them says what the machine has, and nothing else. */
+static int check_saved(const struct option_args *saved)
+{
+	unsigned int i;
+	u32 nr;
+
+	for (nr = 0; nr < saved->nr; nr++) {
+		for (i = 0; i < ARRAY_SIZE(machine); i++)
+			if (option_is(saved->text[nr], machine[i].name))
+				break;
+		if (i == ARRAY_SIZE(machine))
+			return fail(-EINVAL, "the saved machine has an unknown option '%.64s': use a newer pvhv-run",
+				    saved->text[nr]);
+	}
+	return 0;
+}
+
+/* The pieces of values stay in @opt->merged as long as the machine runs. */
+int options_merge(struct options *opt, const struct option_args *saved)
+{
+	struct options own = *opt;
+	char *argv[OPTION_ARGS_MAX + 2];
+	u32 i;
+	int ret;
+
+	memset(&opt->merged, 0, sizeof(opt->merged));
+	ret = check_saved(saved);
+	if (!ret)
+		ret = copy_args(&opt->merged, saved);
+	if (!ret) {
+		drop_replaced(&opt->merged, &own);
+		ret = copy_args(&opt->merged, &own.args);
+	}
+	if (ret)
+		return ret;
+	own.merged = opt->merged;
+	set_defaults(opt);
+	argv[0] = "pvhv-run";
+	for (i = 0; i < own.merged.nr; i++)
+		argv[1 + i] = own.merged.text[i];
+	argv[1 + i] = NULL;
+	ret = parse_all(opt, 1 + i, argv);
+	opt->merged = own.merged;
+	option_args_free(&own.args);
+	keep_process(opt, &own);
+	return ret ? ret : check_all(opt);
+}
+
+void options_free(struct options *opt)
+{
+	option_args_free(&opt->args);
+	option_args_free(&opt->merged);
 }

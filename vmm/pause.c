@@ -112,6 +112,18 @@ bool vm_paused(const struct vm *vm)
 	return vm->pause.complete;
 }
 
+/* The same, and no vCPU is within an access. */
+bool vm_parked(struct vm *vm)
+{
+	struct pause *p = &vm->pause;
+	bool parked;
+
+	pthread_mutex_lock(&p->lock);
+	parked = p->complete && p->held == vm->nr_vcpus && !p->waiting;
+	pthread_mutex_unlock(&p->lock);
+	return parked;
+}
+
 /* Calls back when the machine is paused, or will not be: at once if it is. */
 void vm_when_paused(struct vm *vm, struct pause_wait *wait)
 {
@@ -156,10 +168,13 @@ static void hold(struct vm *vm)
 void pause_waiting(struct vm *vm, bool waits)
 {
 	pthread_mutex_lock(&vm->pause.lock);
-	if (waits)
+	if (waits) {
+		vm->pause.waiting++;
 		hold(vm);
-	else
+	} else {
+		vm->pause.waiting--;
 		vm->pause.held--;
+	}
 	pthread_mutex_unlock(&vm->pause.lock);
 }
 

@@ -66,6 +66,8 @@ int sandbox_enter(const struct options *opt)
 		jail_need(JAIL_NET);
 	if (opt->control || has_sockets(opt))
 		jail_need(JAIL_SOCKET);
+	if (opt->control)
+		jail_need(JAIL_MOVE);
 	ret = jail_drop();
 	return ret ? ret : jail_prepare();
 }

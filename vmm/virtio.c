@@ -329,6 +329,15 @@ static void kick(struct virtio_queue *q)
 	v->ops->kick(v, q->index);
 }
 
+/* An interrupt may have been on its way when the machine was saved. */
+static void tell_again(struct virtio_queue *q)
+{
+	struct virtio *v = q->v;
+
+	if (v->transport && virtio_queue_ready(v, q->index))
+		v->transport->notify_queue(v, q->index);
+}
+
 static void start_device(struct virtio *v)
 {
 	struct virtq_layout at[VIRTIO_QUEUES_MAX];
@@ -342,8 +351,12 @@ static void start_device(struct virtio *v)
 			return;
 	v->started = true;
 	v->ops->start(v);
-	for (i = 0; i < v->nr_queues; i++)
+	for (i = 0; i < v->nr_queues; i++) {
+		if (v->loaded)
+			tell_again(&v->queues[i]);
 		kick(&v->queues[i]);
+	}
+	v->loaded = false;
 }
 
 static void stop_device(struct virtio *v)
@@ -363,6 +376,8 @@ void virtio_stopped(struct virtio *v)
 {
 	v->stopping = false;
 	v->started = false;
+	if (v->paused)
+		loop_wake();	/* somebody waits for it to be quiet */
 	if (reset_due(v))
 		finish_reset(v);
 	else
@@ -677,9 +692,11 @@ static int virtio_load(struct device *dev, const struct state_section *sec)
 	pthread_mutex_unlock(&v->lock);
 	if (!ret && v->ops->load)
 		ret = v->ops->load(v, sec);
-	if (!ret)
-		atomic_fetch_or(&v->pending, PENDING_START);
-	return ret;
+	if (ret)
+		return ret;
+	v->loaded = true;
+	atomic_fetch_or(&v->pending, PENDING_START);
+	return 0;
 }
 
 static void virtio_destroy(struct device *dev)

@@ -191,6 +191,7 @@ struct virtio {
 	bool paused;				/* [m] */
 	bool closing;				/* [m] */
 	bool broken;				/* [m] until the reset */
+	bool loaded;				/* [m] not started since */
 	unsigned int complaints;		/* [m] */
 };
 
@@ -276,6 +277,9 @@ int vm_add_virtio(struct vm *vm, struct virtio *v);
 void vm_virtio_open(struct vm *vm);
 void vm_virtio_service(struct vm *vm);
 void vm_virtio_close(struct vm *vm);
+void vm_virtio_pause(struct vm *vm);
+void vm_virtio_resume(struct vm *vm);
+bool vm_virtio_quiet(const struct vm *vm);
 
 /* virtio_rng.c */
 struct virtio *virtio_rng_create(const struct mem *mem, const char *label,

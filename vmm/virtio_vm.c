@@ -4,7 +4,7 @@
  *  1. vm_add_virtio(): a device into the machine, on a PCI bus that is made
  *     for the first of them.
  *  2. What that bus asks of the machine's interrupt chip.
- *  3. Opened, served and closed together.
+ *  3. Opened, served, paused and closed together.
  */
 #include <errno.h>
 
@@ -89,4 +89,31 @@ void vm_virtio_close(struct vm *vm)
 
 	for (v = vm->virtios; v; v = v->next)
 		virtio_close(v);
+}
+
+/* Quiet devices touch no guest memory and can be saved. */
+void vm_virtio_pause(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_pause(v);
+}
+
+void vm_virtio_resume(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_resume(v);
+}
+
+bool vm_virtio_quiet(const struct vm *vm)
+{
+	const struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		if (!virtio_quiet(v))
+			return false;
+	return true;
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "move.h"
 #include "net.h"
 #include "virtio.h"
 #include "virtio_balloon.h"
@@ -280,6 +281,8 @@ static void woken(void *arg)
 	console_service(vm->console);
 	vm_virtio_service(vm);
 	pause_service(vm);
+	freeze_service(vm);
+	mailbox_service();
 	check_stop(vm);
 }
 
@@ -418,7 +421,8 @@ int vm_add_vcpus(struct vm *vm)
 		if (ret)
 			break;
 		vm->nr_vcpus++;
-		ret = vcpu_init(vcpu, &vm->boot);
+		if (!vm->opt->restore)
+			ret = vcpu_init(vcpu, &vm->boot);
 	}
 	return ret;
 }
@@ -496,6 +500,8 @@ int vm_run(struct vm *vm)
 	vm_virtio_open(vm);
 	notify_open();
 	if (!ret)
+		ret = move_open(vm);
+	if (!ret)
 		ret = control_vm_start(vm);
 	if (!ret)
 		ret = start_vcpus(vm);
@@ -515,6 +521,7 @@ int vm_run(struct vm *vm)
 		pause_release(vm);
 		vcpu_join(&vm->vcpus[i]);
 	}
+	move_close(vm);
 	control_close();
 	vm_virtio_close(vm);
 	disks_detach(vm);

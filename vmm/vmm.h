@@ -254,6 +254,20 @@ struct balloon_options {
 	bool deflate_on_oom;
 };
 
+/* options_args.c: what makes the machine, as it was typed. */
+#define OPTION_ARGS_MAX		64
+
+struct option_args {
+	char *text[OPTION_ARGS_MAX];
+	u32 nr;
+};
+
+int option_args_add(struct option_args *args, const char *name,
+		    const char *value);
+void option_args_drop(struct option_args *args, const char *name);
+void option_args_free(struct option_args *args);
+bool option_is(const char *text, const char *name);
+
 struct options {
 	const char *kernel;
 	const char *initrd;
@@ -285,9 +299,16 @@ struct options {
 	bool dry_run;
 	bool help;
 	bool version;
+	const char *restore;		/* a saved machine's file, or NULL */
+	const char *incoming;		/* where one comes from, or NULL */
+	struct option_args args;
+	struct option_args merged;	/* what @args was made of, cut up */
 };
 
 int options_parse(struct options *opt, int argc, char **argv);
+/* A saved machine's options, where the command line does not say otherwise. */
+int options_merge(struct options *opt, const struct option_args *saved);
+void options_free(struct options *opt);
 void options_help(void);
 
 /* options_value.c: what is between the commas. */
@@ -348,6 +369,16 @@ void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
 void loop_quit(void);
+
+/* mailbox.c: what other threads have the main thread do. */
+struct letter {
+	void (*opened)(struct letter *letter);
+	struct letter *next;
+};
+
+void mailbox_post(struct letter *letter);
+void mailbox_service(void);
+void mailbox_wait(void);
 
 /* limit.c: a token bucket, for bytes or requests in a second. */
 struct limit {
@@ -412,6 +443,7 @@ enum pause_owner {
 	PAUSE_START = 1 << 0,	/* not all is ready for the guest yet */
 	PAUSE_USER = 1 << 1,	/* by command */
 	PAUSE_DISK = 1 << 2,	/* a disk has no room; resumed by command */
+	PAUSE_MOVE = 1 << 3,	/* to be saved or handed over */
 };
 
 struct run_notifier {
@@ -433,6 +465,7 @@ struct pause {
 	pthread_cond_t go;
 	bool hold;			/* [l] lock; vCPUs have to park */
 	u32 held;			/* [l] those outside of KVM_RUN */
+	u32 waiting;			/* [l] those of them within an access */
 	u32 owners;			/* [m] enum pause_owner */
 	bool complete;			/* [m] */
 	struct pause_wait *waits;	/* [m] */
@@ -468,6 +501,7 @@ struct vm {
 	struct vcpu *vcpus;		/* [c] */
 	u32 nr_vcpus;			/* [c] created so far */
 	struct pause pause;
+	struct freeze *freeze;		/* [m] */
 	bool kicked;			/* [m] vCPUs were told to stop */
 	atomic_uint running;		/* [a] vCPU threads not yet ended */
 	atomic_int status;		/* [a] exit status, -1 while running */
@@ -493,6 +527,7 @@ bool pause_park(struct vm *vm, u8 *immediate_exit);
 void vm_pause(struct vm *vm, u32 owner);
 u32 vm_resume(struct vm *vm, u32 owners);
 bool vm_paused(const struct vm *vm);
+bool vm_parked(struct vm *vm);
 void vm_when_paused(struct vm *vm, struct pause_wait *wait);
 void vm_add_notifier(struct vm *vm, struct run_notifier *n);
 
@@ -503,6 +538,21 @@ int ports_create(struct vm *vm);
 int ports_open(struct vm *vm);
 void ports_close(struct vm *vm);
 void ports_destroy(struct vm *vm);
+
+/* freeze.c: standing still, so that all of a machine can be saved. */
+struct freeze {
+	void (*done)(struct freeze *f, int err);	/* once: 0, -ECANCELED */
+	bool devices;		/* [m] were told as well */
+	bool frozen;		/* [m] */
+};
+
+int vm_freeze(struct vm *vm, struct freeze *f);
+void vm_thaw(struct vm *vm);
+void freeze_service(struct vm *vm);
+
+/* vm_state.c: all of a frozen machine but its memory. */
+int vm_save(struct vm *vm, struct state *st);
+int vm_load(struct vm *vm, const void *data, size_t len, bool moved);
 
 /* disks.c: the disks of a machine; blk.h has one of them. */
 struct disks;
@@ -528,11 +578,30 @@ void vcpu_join(struct vcpu *vcpu);
 /* vcpu_init.c: a vCPU before its first instruction. */
 int vcpu_init(struct vcpu *vcpu, const struct boot *boot);
 
+/* vcpu_state.c: a vCPU out of the kernel and into it again. */
+struct kvm_cpuid2 *vcpu_cpuid(const struct vcpu *vcpu);
+int vcpu_save(struct vcpu *vcpu, struct state *st);
+int vcpu_load(struct vcpu *vcpu, const void *data, size_t len, u64 late_ns);
+
 /* cpuid.c: what the guest sees of its CPU. */
+#define CPUID_ENTRIES_MAX	256
 struct kvm_cpuid2 *cpuid_supported(int dev_fd);
 void cpuid_for_vcpu(struct kvm_cpuid2 *cpuid, u32 id, u32 cpus, bool deadline);
 const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid,
 					  u32 function, u32 index);
+
+/* cpuid_match.c: may a guest go on here? */
+#define CPUID_WORDS		13
+
+struct cpuid_summary {
+	char identity[40];		/* vendor and family */
+	u32 word[CPUID_WORDS];		/* features */
+};
+
+void cpuid_sum_up(const struct kvm_cpuid2 *cpuid, struct cpuid_summary *sum);
+void cpuid_word_name(unsigned int word, char *buf, size_t len);
+int cpuid_match(const struct cpuid_summary *guest,
+		const struct cpuid_summary *host, char *why, size_t max);
 
 /* irq.c: interrupt lines, messages, and eventfds as both and as doorbells. */
 struct irq_routes;
@@ -710,6 +779,7 @@ void console_room(struct console *con);
 void console_service(struct console *con);
 bool console_drained(struct console *con);
 void console_abandon(struct console *con);
+void console_yield(struct console *con, bool yield);
 void console_register(struct console *con, const char *name);
 
 /* usock.c: Unix sockets that are listened on. */

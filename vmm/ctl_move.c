@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * pvhvctl's commands that save a machine (move.h has the protocol).
+ *  1. The file is made here, with this user's rights, and handed over.
+ *  2. Progress: a bar on a terminal, the machine's own lines with --json.
+ *  3. A file that is not complete does not stay.  Ctrl-C cancels: the machine
+ *     sees this program go.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+#define PROTOCOL	"Connection: Upgrade\r\nUpgrade: pvhv-move\r\n"
+#define BAR_WIDTH	40
+
+/* 1. */
+
+static int send_order(int sock, const char *what, int fd)
+{
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { .room = "" };
+	char text[64];
+	struct iovec iov = {
+		text, snprintf(text, sizeof(text), "{\"do\": \"%s\"}\n", what),
+	};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.room, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	return sendmsg(sock, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* 2. */
+
+static void show_bar(const json_t *event)
+{
+	json_int_t total = json_integer_value(json_object_get(event, "total"));
+	json_int_t left = json_integer_value(json_object_get(event,
+							     "remaining"));
+	int full = total > 0 ? BAR_WIDTH * (total - left) / total : 0, i;
+
+	if (!isatty(STDERR_FILENO) || full < 0 || full > BAR_WIDTH)
+		return;
+	fputs("\r[", stderr);
+	for (i = 0; i < BAR_WIDTH; i++)
+		fputc(i < full ? '#' : '.', stderr);
+	fprintf(stderr, "] %3lld%%", total > 0 ? 100 * (total - left) / total : 0);
+}
+
+static void end_bar(void)
+{
+	if (isatty(STDERR_FILENO) && !ctl_json)
+		fputs("\r\033[K", stderr);
+}
+
+/* One line of the machine's; true if it was the last. */
+static bool take_line(const char *machine, const char *line, int *ret)
+{
+	json_t *event = json_loads(line, 0, NULL);
+	const char *kind = json_string_value(json_object_get(event, "event"));
+	bool last = true;
+
+	if (ctl_json)
+		puts(line);
+	if (!kind) {
+		*ret = fail(CTL_LOST, "%s: answers what makes no sense", machine);
+	} else if (!strcmp(kind, "failed")) {
+		end_bar();
+		*ret = fail(CTL_REFUSED, "%s: %s", machine,
+			    json_string_value(json_object_get(event, "message")));
+	} else if (!strcmp(kind, "done")) {
+		end_bar();
+		*ret = CTL_OK;
+	} else {
+		last = false;
+		if (!ctl_json)
+			show_bar(event);
+	}
+	json_decref(event);
+	return last;
+}
+
+static int follow(const char *machine, int sock)
+{
+	FILE *f = fdopen(sock, "r");
+	char *line = NULL;
+	size_t cap = 0;
+	int ret = CTL_LOST;
+	bool last = false;
+	ssize_t n;
+
+	if (!f) {
+		close(sock);
+		return fail(CTL_ERROR, "out of memory");
+	}
+	while (!last && (n = getline(&line, &cap, f)) > 0) {
+		if (line[n - 1] == '\n')
+			line[n - 1] = 0;
+		last = take_line(machine, line, &ret);
+	}
+	if (!last) {
+		end_bar();
+		ret = fail(CTL_LOST, "%s: ended before it was saved", machine);
+	}
+	free(line);
+	fclose(f);
+	return ret;
+}
+
+/* 3. */
+
+static int save(const char *machine, const char *what, int fd)
+{
+	struct ctl_stream *st = malloc(sizeof(*st));
+	int ret, err;
+
+	if (!st)
+		return fail(CTL_ERROR, "out of memory");
+	ret = ctl_stream(machine, "/api/v1/move", PROTOCOL, 101, st);
+	if (!ret) {
+		err = send_order(st->fd, what, fd);
+		if (!err) {
+			ret = follow(machine, st->fd);
+		} else {
+			close(st->fd);
+			ret = fail(CTL_LOST, "%s: cannot be told: %s", machine,
+				   strerror(-err));
+		}
+	}
+	free(st);
+	return ret;
+}
+
+static int save_to(const char *machine, const char *what, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), ret;
+
+	if (fd < 0 && errno == EEXIST)
+		return fail(CTL_ERROR, "'%s' is there already: name another file, or remove it",
+			    path);
+	if (fd < 0)
+		return fail(CTL_ERROR, "'%s': %s", path, strerror(errno));
+	ret = save(machine, what, fd);
+	if (ret)
+		unlink(path);
+	close(fd);
+	return ret;
+}
+
+int ctl_suspend(int argc, char **argv)
+{
+	(void)argc;
+	return save_to(argv[1], "suspend", argv[2]);
+}
+
+int ctl_snapshot(int argc, char **argv)
+{
+	(void)argc;
+	return save_to(argv[1], "snapshot", argv[2]);
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a machine tells of itself before it moves, as names and values:
+ *   program     "pvhv-run 0.1"
+ *   arg0 ...    the options that it was made of
+ *   cpu         vendor and family, and cpu.0x7.0:EBX ... features
+ *   tsc_khz     how fast its time stamp counter counts
+ * and the ranges of its memory.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "move.h"
+
+#define NAME_LEN	32
+
+/* Of a vCPU that runs nothing can be asked: before it does. */
+int move_know_cpu(struct vm *vm, struct move_cpu *cpu)
+{
+	struct kvm_cpuid2 *cpuid = vcpu_cpuid(&vm->vcpus[0]);
+	int khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
+
+	if (!cpuid)
+		return fail(-EIO, "%s: cannot read a vCPU's CPUID", vm->opt->dev);
+	cpuid_sum_up(cpuid, &cpu->features);
+	free(cpuid);
+	cpu->tsc_khz = khz > 0 ? khz : 0;
+	return 0;
+}
+
+static int describe_cpu(const struct move_cpu *cpu, struct migrate_facts *facts)
+{
+	const struct cpuid_summary *sum = &cpu->features;
+	char name[NAME_LEN];
+	unsigned int i;
+	int ret;
+
+	ret = migrate_fact(facts, "cpu", "%s", sum->identity);
+	for (i = 0; i < CPUID_WORDS && !ret; i++) {
+		memcpy(name, "cpu.", 4);
+		cpuid_word_name(i, name + 4, sizeof(name) - 4);
+		ret = migrate_fact(facts, name, "%08x", sum->word[i]);
+	}
+	if (!ret)
+		ret = migrate_fact(facts, "tsc_khz", "%u", cpu->tsc_khz);
+	return ret;
+}
+
+int move_describe(struct vm *vm, const struct move_cpu *cpu,
+		  struct migrate_facts *facts)
+{
+	const struct option_args *args = &vm->opt->args;
+	char name[NAME_LEN];
+	int ret;
+	u32 i;
+
+	ret = migrate_fact(facts, "program", "pvhv-run " VMM_VERSION);
+	for (i = 0; i < args->nr && !ret; i++) {
+		snprintf(name, sizeof(name), "arg%u", i);
+		ret = migrate_fact(facts, name, "%s", args->text[i]);
+	}
+	return ret ? ret : describe_cpu(cpu, facts);
+}
+
+int move_args(const struct migrate_facts *facts, struct option_args *args)
+{
+	char name[NAME_LEN];
+	const char *text;
+	u32 i;
+
+	for (i = 0; i < OPTION_ARGS_MAX; i++) {
+		snprintf(name, sizeof(name), "arg%u", i);
+		text = migrate_fact_get(facts, name);
+		if (!text)
+			return 0;
+		args->text[i] = strdup(text);
+		if (!args->text[i])
+			return fail(-ENOMEM, "out of memory");
+		args->nr++;
+	}
+	return 0;
+}
+
+static int read_summary(const struct migrate_facts *facts,
+			struct cpuid_summary *sum)
+{
+	const char *text = migrate_fact_get(facts, "cpu");
+	char name[NAME_LEN];
+	unsigned int i;
+	char rest;
+
+	if (!text)
+		return -EBADMSG;
+	snprintf(sum->identity, sizeof(sum->identity), "%s", text);
+	for (i = 0; i < CPUID_WORDS; i++) {
+		memcpy(name, "cpu.", 4);
+		cpuid_word_name(i, name + 4, sizeof(name) - 4);
+		text = migrate_fact_get(facts, name);
+		/* One that an older program did not look at: no such features. */
+		sum->word[i] = 0;
+		if (text && sscanf(text, "%x%c", &sum->word[i], &rest) != 1)
+			return -EBADMSG;
+	}
+	return 0;
+}
+
+/* Would what the guest was told of its CPU be true here? */
+int move_check_cpu(struct vm *vm, const struct migrate_facts *facts, char *why)
+{
+	struct cpuid_summary theirs, ours;
+	struct kvm_cpuid2 *host;
+
+	if (read_summary(facts, &theirs)) {
+		snprintf(why, MIGRATE_WHY_MAX, "what is said of its CPU makes no sense");
+		return -EBADMSG;
+	}
+	host = cpuid_supported(vm->dev_fd);
+	if (!host) {
+		snprintf(why, MIGRATE_WHY_MAX, "cannot read the CPUID that this host supports");
+		return -EIO;
+	}
+	cpuid_sum_up(host, &ours);
+	free(host);
+	return cpuid_match(&theirs, &ours, why, MIGRATE_WHY_MAX);
+}
+
+int move_blocks(struct vm *vm, struct migrate_block *list, unsigned int max)
+{
+	const struct mem *mem = &vm->mem;
+
+	if (max < 2)
+		return -E2BIG;
+	list[0] = (struct migrate_block){
+		.name = "low", .gpa = 0, .size = mem->low, .host = mem->host,
+	};
+	if (!mem->high)
+		return 1;
+	list[1] = (struct migrate_block){
+		.name = "high", .gpa = HIGH_RAM_BASE, .size = mem->high,
+		.host = mem->host + mem->low,
+	};
+	return 2;
+}
