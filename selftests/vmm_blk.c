@@ -665,6 +665,14 @@ static void test_locks(void)
 	close_disk(blk);
 }
 
+static const char *uri(void)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "nbd+unix:///?socket=%s/sock", dir);
+	return text;
+}
+
 static void serve(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 static void test_qemu_has_the_lock(void)
@@ -674,6 +682,8 @@ static void test_qemu_has_the_lock(void)
 		SKIP("no qemu-nbd");
 	image("disk", DISK_LEN);
 	serve("exec qemu-nbd -t -f raw -k %s/sock %s/disk", dir, dir);
+	/* It listens before it has opened the image, but answers after that. */
+	close_disk(open_path(uri()));
 	refused(at("disk"), false, DISK_DIRECT_AUTO, "another program uses");
 	refused(at("disk"), true, DISK_DIRECT_AUTO, "another program writes to");
 }
@@ -1018,14 +1028,6 @@ static void stop_server(void)
 {
 	kill(server, SIGSTOP);
 	ASSERT_EQ(waitpid(server, NULL, WUNTRACED), server);
-}
-
-static const char *uri(void)
-{
-	static char text[128];
-
-	snprintf(text, sizeof(text), "nbd+unix:///?socket=%s/sock", dir);
-	return text;
 }
 
 static void need_nbdkit(void)

@@ -3,13 +3,14 @@
 #
 # Verifies that a stock kernel's own drivers use pvhv-run's disks: an ext4 is mounted, written, synced and read back; discards
 # free the host's blocks; a read-only disk is one; serial numbers and sizes are seen; a machine that is killed has on its disk
-# what it had flushed; a disk whose host is full holds the machine.
+# what it had flushed; a disk whose host is full holds the machine, and by command it goes on as if nothing had been.
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1 and modules-6.1), GUEST_SERIES (6.1).
+# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1 and modules-6.1), GUEST_SERIES (6.1).
 
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
+ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
 mkguest=$(command -v mkguest || echo "$here/host/mkguest")
 dev=${PVHV_DEV:-/dev/pvhv}
 series=${GUEST_SERIES:-6.1}
@@ -21,6 +22,7 @@ if [ ! -x "$run" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
 fi
 
 dir=$(mktemp -d) || exit 1
+export PVHV_RUNDIR="$dir"
 pid=
 tidy() {
 	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
@@ -184,7 +186,7 @@ result $? "the lock of a machine that was killed is gone"
 mkdir small
 if mount -t tmpfs -o size=2m tmpfs small; then
 	truncate -s 8M small/disk
-	start full --disk path=small/disk
+	start full --name full --disk path=small/disk
 	await writing
 	n=0
 	while [ $n -lt 60 ] && ! grep -q 'is full' err; do
@@ -194,16 +196,29 @@ if mount -t tmpfs -o size=2m tmpfs small; then
 	grep -q "disk0 'small/disk': the host's disk is full: the machine waits" err
 	result $? "a full host disk is said"
 	sleep 2
-	kill -0 "$pid" && ! grep -q "all is there" out
+	"$ctl" status full >says 2>&1
+	grep -qx 'state: paused' says && grep -qx 'paused_by: disk' says && ! said "all is there"
 	result $? "and holds the machine"
-	kill "$pid"
-	wait "$pid"
+	before=$(grep -c 'is full' err)
+	"$ctl" resume full
+	n=0
+	while [ $n -lt 60 ] && [ "$(grep -c 'is full' err)" = "$before" ]; do
+		sleep 1
+		n=$((n + 1))
+	done
+	"$ctl" status full >says 2>&1
+	grep -qx 'state: paused' says && [ "$(grep -c 'is full' err)" -gt "$before" ] && ! said "all is there"
+	result $? "resumed without room it is held again"
+	mount -o remount,size=16m small && "$ctl" resume full && wait "$pid" && said "all is there"
+	result $? "resumed with room it goes on, and nothing was lost"
 	pid=
 	umount -l small
 else
-	nr=$((nr + 2))
-	echo "ok $((nr - 1)) a full host disk is said # SKIP no tmpfs"
-	echo "ok $nr and holds the machine # SKIP no tmpfs"
+	for name in "a full host disk is said" "and holds the machine" "resumed without room it is held again" \
+		"resumed with room it goes on, and nothing was lost"; do
+		nr=$((nr + 1))
+		echo "ok $nr $name # SKIP no tmpfs"
+	done
 fi
 
 echo "1..$nr"

@@ -4,7 +4,7 @@
 # Initial RAM disks of emulated hosts. Expects $root and $release of the kernel.
 
 STOCK_MODULES="virtio_pci virtio_console kvm_amd kvm_intel tun veth bridge vhost_net vhost_vsock virtio_net virtio_blk
-virtio_balloon virtio_rng loop ext4 overlay zram null_blk 9pnet_virtio 9p msr cpuid"
+virtio_balloon virtio_rng loop ext4 xfs overlay zram null_blk 9pnet_virtio 9p msr cpuid"
 
 # add_modules DIR NAME...: with what they depend on, decompressed, and their index
 add_modules() {

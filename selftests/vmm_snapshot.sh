@@ -1,0 +1,198 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Verifies that a running machine's disk is copied without the guest taking notice: its stock kernel writes records and has each
+# flushed before it says so. A snapshot and a clone, on a file system that shares blocks and by overlays elsewhere, hold all that
+# was flushed before the command and nothing that was written after it; the guest goes on, without an error, on what it should.
+#
+# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1 and modules-6.1).
+
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
+ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
+mkguest=$(command -v mkguest || echo "$here/host/mkguest")
+dev=${PVHV_DEV:-/dev/pvhv}
+guests=${PVHV_GUESTS:-/none}
+kernel=$guests/vmlinuz-6.1
+[ ! -r "$guests/vmlinux-6.1" ] || kernel=$guests/vmlinux-6.1
+if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
+	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
+	exit 4
+fi
+# what check has put beside us in an emulated host
+PATH=$PWD:$PATH:/usr/sbin:/sbin
+for tool in qemu-img qemu-nbd mkfs.xfs; do
+	if ! command -v $tool >/dev/null; then
+		echo "1..0 # SKIP no $tool"
+		exit 4
+	fi
+done
+
+dir=$(mktemp -d) || exit 1
+export PVHV_RUNDIR="$dir"
+pid=
+tidy() {
+	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
+	for server in /proc/[0-9]*; do
+		[ "$(tr '\0' ' ' <"$server/cmdline" 2>/dev/null | grep -c "^qemu-nbd.*$dir")" = 0 ] || kill "${server#/proc/}"
+	done
+	umount -l "$dir/shared" 2>/dev/null
+	rm -rf "$dir"
+}
+trap tidy EXIT
+trap 'exit 143' TERM INT HUP
+cd "$dir" || exit 1
+nr=0
+failed=0
+
+result() { # STATUS NAME
+	nr=$((nr + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $nr $2"
+	else
+		echo "not ok $nr $2"
+		for file in err says out; do [ ! -s $file ] || tail -n 12 $file | tr -d '\r' | sed "s/^/# $file: /"; done
+		failed=1
+	fi
+}
+
+cat >guest <<'GUEST'
+n=0
+worst=0
+before=$(sed 's/\..*//' /proc/uptime)
+while :; do
+	dd if=/dev/urandom of=/tmp/block bs=16k count=1 2>/dev/null
+	dd if=/tmp/block of=/dev/vda bs=16k seek=$n conv=fsync 2>/tmp/err || { cat /tmp/err; exit 1; }
+	now=$(sed 's/\..*//' /proc/uptime)
+	[ $((now - before)) -le $worst ] || worst=$((now - before))
+	before=$now
+	echo "flushed $n $(sha256sum </tmp/block) worst $worst"
+	n=$((n + 1))
+done
+GUEST
+"$mkguest" --add guest --kernel 6.1 --modules virtio_pci,virtio_blk guest.cpio 'sh guest' || exit 1
+
+start() { # DISK: in the background
+	: >out
+	"$run" --dev "$dev" --kernel "$kernel" --initrd guest.cpio --append "console=ttyS0 loglevel=4 panic=-1" --memory 160M \
+		--name snap --exit-port --disk "$1" >out 2>err </dev/null &
+	pid=$!
+}
+
+# the records that are flushed now: number and hash
+flushed() { tr -d '\r' <out | sed -n 's/^flushed \([0-9]* [0-9a-f]\{64\}\)  - worst.*$/\1/p'; }
+last() { flushed | tail -n 1 | cut -d' ' -f1; }
+
+more() { # N: until so many more records are flushed
+	goal=$(($(last) + $1))
+	while kill -0 "$pid" && [ "$(last)" -lt "$goal" ]; do sleep 1; done 2>/dev/null
+	[ "$(last)" -ge "$goal" ]
+}
+
+await_first() {
+	while kill -0 "$pid" 2>/dev/null && ! grep -q '^flushed 3 ' out; do sleep 1; done
+	grep -q '^flushed 3 ' out
+}
+
+# holds FILE RECORDS: all of them, as they were flushed
+holds() {
+	while read -r n sum; do
+		[ "$(dd if="$1" bs=16k skip="$n" count=1 2>/dev/null | sha256sum)" = "$sum  -" ] ||
+			{ echo "# record $n is not in $1"; return 1; }
+	done <"$2"
+}
+
+# lacks FILE N: no record from N on
+lacks() { dd if="$1" bs=16k skip="$2" 2>/dev/null | cmp -s -n $(((4096 - $2) * 16384)) - /dev/zero; }
+
+# take COMMAND COPY OPTION...: and what it took, by the clock
+take() {
+	flushed >before
+	start_ms=$(date +%s%N | cut -c1-13)
+	"$ctl" "$1" snap disk0 "$2" $3 $4 >says 2>&1
+	status=$?
+	end_ms=$(date +%s%N | cut -c1-13)
+	# one may have been on its way when the command had ended
+	after=$(($(last) + 3))
+	echo "# $1 took $((end_ms - start_ms)) ms; $(wc -l <before) records before, $(last) after it"
+	return $status
+}
+
+echo "TAP version 13"
+
+# --- blocks are shared ------------------------------------------------------------------------------------------------------
+
+modprobe loop 2>/dev/null
+modprobe xfs 2>/dev/null
+mkdir shared
+truncate -s 512M shared.img
+if mkfs.xfs -q shared.img && mount -t xfs -o loop shared.img shared; then
+	truncate -s 64M shared/disk
+	start path=shared/disk
+	await_first
+	result $? "a guest writes"
+	take snapshot-disk shared/snapshot
+	result $? "a snapshot"
+	more 5
+	result $? "and the guest goes on"
+	holds shared/snapshot before && lacks shared/snapshot "$after"
+	result $? "it holds what was flushed before, nothing of what came after"
+	[ "$(stat -c %a shared/snapshot)" = 400 ]
+result $? "and is read-only"
+	take clone-disk shared/clone
+	result $? "a clone"
+	more 5 && holds shared/clone before && lacks shared/clone "$after" && [ "$(stat -c %a shared/clone)" = 600 ]
+	result $? "it holds what was flushed before, nothing of what came after, and can be written"
+	"$run" --dev "$dev" --kernel "$kernel" --disk path=shared/clone --dry-run >says 2>&1
+	result $? "a second machine could start from it at once"
+	kill -9 "$pid"
+	wait "$pid" 2>/dev/null
+	pid=
+	flushed >before
+	holds shared/disk before
+	result $? "the machine's own disk has all it had flushed"
+	echo "# the guest waited $(sed -n 's/.*worst //p' out | tail -n 1 | tr -d '\r') s at most"
+	umount -l shared
+else
+	echo "# no xfs"
+fi
+
+# --- elsewhere --------------------------------------------------------------------------------------------------------------
+
+truncate -s 64M disk
+start path=disk
+await_first
+take snapshot-disk copy
+[ $? = 3 ] && grep -q 'give --overlay PATH' says && [ ! -e copy ]
+result $? "without shared blocks an overlay has to be named"
+take snapshot-disk copy --overlay over
+result $? "a snapshot by overlay"
+more 5
+result $? "and the guest goes on"
+cp disk base
+qemu-img convert -U -O raw copy copy.raw && holds copy.raw before && lacks copy.raw "$after" && cmp -s copy.raw base
+result $? "it holds what was flushed before, nothing of what came after"
+more 3
+result $? "and the guest still goes on"
+"$ctl" disk show snap disk0 >says 2>&1
+grep -qx 'kind: nbd' says && grep -q "over.nbd" says
+result $? "the machine uses the overlay"
+"$run" --dev "$dev" --kernel "$kernel" --disk path=disk --dry-run >says 2>&1
+[ $? = 1 ] && grep -q 'another program uses' says
+result $? "nobody can write to what is below it"
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+pid=
+flushed >all
+tries=0
+while ! qemu-img convert -O raw over over.raw 2>says && [ $tries -lt 30 ]; do
+	tries=$((tries + 1))
+	sleep 1
+done
+cmp -s disk base && holds over.raw all
+result $? "the machine's overlay has all it had flushed, the file below is as it was"
+echo "# the guest waited $(sed -n 's/.*worst //p' out | tail -n 1 | tr -d '\r') s at most"
+
+echo "1..$nr"
+exit $failed
