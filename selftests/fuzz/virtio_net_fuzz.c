@@ -282,6 +282,7 @@ static void step(void)
 	case 7:
 		fake->room = take8();
 		fakeloop_fire(&net->queue[what >> 4 & 1].out_op);
+		fakeloop_fire(&container_of(v, struct virtio_net, v)->tell_op);
 		break;
 	case 8:
 		virtio_set_status(v, 0);
