@@ -13,6 +13,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
 mkguest=$(command -v mkguest || echo "$here/host/mkguest")
+maketap=$(command -v maketap || echo "$here/maketap")
 dev=${PVHV_DEV:-/dev/pvhv}
 guests=${PVHV_GUESTS:-/none}
 [ $# -gt 0 ] || set -- 6.1
@@ -165,17 +166,17 @@ for k; do
 		"address 10.9.0" "mac 52:54:00:12:34:56" "mtu 1500" "queues 1"
 	gone tap0
 	if [ -c /dev/vhost-net ]; then
-		guest "vhost" "$k" 1 tap=tap0,bridge=br0,vhost=on 1 "mac c6:"
+		guest "vhost" "$k" 1 tap=tap0,bridge=br0,vhost=on 1 "mac 52:4f:bb:b1:e0:76"
 	else
 		skip "$k: vhost" "no /dev/vhost-net"
 	fi
-	guest "4 queues" "$k" 2 tap=tap0,bridge=br0,queues=4,vhost=off 4
-	guest "4 queues, vhost" "$k" 2 tap=tap0,bridge=br0,queues=4,vhost=auto 4
+	guest "4 queues" "$k" 2 tap=tap0,bridge=br0,queues=4,vhost=off 4 "queues 2"
+	guest "4 queues, vhost" "$k" 2 tap=tap0,bridge=br0,queues=4,vhost=auto 4 "queues 2"
 	extra=pci=nomsi
 	guest "without MSI-X" "$k" 1 tap=tap0,bridge=br0,vhost=auto 1
 	extra=
 	guest "1 MiB/s" "$k" 1 bridge=br0,bps=1M 1
-	ip tuntap add name old mode tap 2>/dev/null && ip link set old mtu 1400
+	"$maketap" old && ip link set old mtu 1400
 	guest "a tap that was there" "$k" 1 tap=old,bridge=br0 1
 	ip link show old >/dev/null 2>&1
 	result $? "it stays"

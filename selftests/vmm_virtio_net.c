@@ -92,6 +92,18 @@ static void pump(void)
 	ASSERT_EQ(loop_run(), 0);
 }
 
+static struct virtio_net *device(void)
+{
+	return container_of(v, struct virtio_net, v);
+}
+
+/* Until interrupts that wait a little have been made. */
+static void settle(void)
+{
+	while (device()->tell_op.busy)
+		pump();
+}
+
 /* As net_create() makes it, but with the fake behind it. */
 static void create(const char *options, struct fakenet *f)
 {
@@ -237,7 +249,7 @@ static void test_tx_shapes(void)
 		ASSERT_MSG(used(1, &head, &len), "shape %u", i);
 		ASSERT_EQ(head, h);
 		ASSERT_EQ(len, 0);
-		ASSERT_EQ(nr_irq[1], i + 1);
+		settle();
 		f = fakenet_take(&fake.out);
 		ASSERT(f);
 		ASSERT_EQ(f->len, 12 + shapes[i].len);
@@ -412,6 +424,98 @@ static void test_tx_many(void)
 	ASSERT_EQ(sent, 1000);
 	for (i = 0; i < 1000; i++)
 		ASSERT_EQ(number_of(fakenet_take(&fake.out)), i);
+	destroy();
+}
+
+/* Sent frames show at once; the interrupt for them is one for many, and none where the driver has looked meanwhile. */
+static void test_tx_interrupts(void)
+{
+	unsigned int before, i;
+	u32 head, len;
+
+	start("tap=x", DEFAULTS);
+	vring_want_event(&ring[1]);
+
+	before = nr_irq[1];
+	offer_numbered(1, 0, 60);
+	kick(1);
+	ASSERT(ring[1].used->idx == 1);
+	settle();
+	ASSERT_EQ(nr_irq[1], before + 1);
+	ASSERT(used(1, &head, &len));
+
+	/* Seen before the time is over: no interrupt. */
+	before = nr_irq[1];
+	for (i = 0; i < 200; i++) {
+		offer_numbered(1, i, 60);
+		vring_show(&ring[1], true);
+		device()->tx[0].untold = 0;
+		vnet_tx_run(device(), 0);
+		ASSERT_EQ(device()->tx[0].untold, 1);
+		ASSERT(used(1, &head, &len));
+	}
+	settle();
+	ASSERT_EQ(nr_irq[1], before);
+
+	/* Not seen: one for each batch, at once. */
+	for (i = 0; i < 40; i++) {
+		offer_numbered(1, i, 60);
+		vring_show(&ring[1], true);
+		vnet_tx_run(device(), 0);
+		if (i == 15 || i == 31) {
+			before++;
+			while (used(1, &head, &len))
+				;
+		}
+		ASSERT_MSG(nr_irq[1] == before, "frame %u", i);
+	}
+	/* What was not told before a pause is told by it. */
+	virtio_pause(v);
+	pump();
+	ASSERT(virtio_quiet(v));
+	ASSERT_EQ(device()->tx[0].untold, 0);
+	virtio_resume(v);
+	pump();
+	settle();
+	while (used(1, &head, &len))
+		;
+	ASSERT_EQ(ring[1].seen, 241);
+	destroy();
+}
+
+/* While second looks find frames, the driver needs no kick for them; when they do not, it is asked for kicks again. */
+static void test_tx_second_looks(void)
+{
+	struct vnet_tx *tx;
+	unsigned int i, wanted;
+	u32 head, len;
+
+	start("tap=x", DEFAULTS);
+	tx = &device()->tx[0];
+	ASSERT(tx->luck > 0);
+	for (i = 0; i < 10; i++) {
+		offer_numbered(1, i, 60);
+		vring_show(&ring[1], true);
+		vnet_tx_run(device(), 0);
+		/* A second look is due: the next frame is taken without a kick. */
+		ASSERT(tx->second);
+		offer_numbered(1, i, 60);
+		ASSERT(!vring_show(&ring[1], true));
+		pump();
+		ASSERT(used(1, &head, &len) && used(1, &head, &len));
+		ASSERT(!tx->second);
+	}
+	/* The last look has asked for a kick, whatever it found. */
+	for (i = wanted = 0; i < 200; i++) {
+		offer_numbered(1, i, 60);
+		ASSERT(vring_show(&ring[1], true));
+		vnet_tx_run(device(), 0);
+		wanted += !tx->second;
+		pump();
+		ASSERT(used(1, &head, &len));
+	}
+	ASSERT_LE(150, wanted);
+	ASSERT_LT(wanted, 200);
 	destroy();
 }
 
@@ -1241,6 +1345,8 @@ static const struct tap_test tests[] = {
 	TEST(tx_lengths),
 	TEST(tx_blocked),
 	TEST(tx_many),
+	TEST(tx_interrupts),
+	TEST(tx_second_looks),
 	TEST(rx_merged),
 	TEST(rx_sizes),
 	TEST(rx_held),

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -49,6 +50,7 @@ static struct {
 	struct loop_task *tasks;
 	struct loop_task **tasks_tail;
 	unsigned int nr_tasks;
+	bool yield;		/* before the tasks */
 	int wake_fd;
 	int soon_fd;
 	struct loop_op wake_op;
@@ -288,7 +290,7 @@ int loop_watch(struct loop_op *op, int fd)
 	return 0;
 }
 
-int loop_timer(struct loop_op *op, unsigned int ms)
+int loop_timer_us(struct loop_op *op, u64 us)
 {
 	struct io_uring_sqe *sqe = get_sqe();
 	struct __kernel_timespec *ts;
@@ -296,10 +298,15 @@ int loop_timer(struct loop_op *op, unsigned int ms)
 	if (!sqe)
 		return -EAGAIN;
 	ts = &loop.times[sqe - loop.ring.sq.sqes];
-	ts->tv_sec = ms / 1000;
-	ts->tv_nsec = (ms % 1000) * 1000000LL;
+	ts->tv_sec = us / 1000000;
+	ts->tv_nsec = (us % 1000000) * 1000;
 	io_uring_prep_timeout(sqe, ts, 0, 0);
 	return start(op, sqe);
+}
+
+int loop_timer(struct loop_op *op, unsigned int ms)
+{
+	return loop_timer_us(op, ms * 1000ULL);
 }
 
 void loop_cancel(struct loop_op *op)
@@ -346,6 +353,13 @@ void loop_defer(struct loop_task *task)
 	*loop.tasks_tail = task;
 	loop.tasks_tail = &task->next;
 	loop.nr_tasks++;
+}
+
+/* It is worth waiting for others: they get the CPU before it runs. */
+void loop_defer_yield(struct loop_task *task)
+{
+	loop.yield = true;
+	loop_defer(task);
 }
 
 /* The owner goes away: it must not run any more. */
@@ -419,6 +433,7 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	loop.tasks = NULL;
 	loop.tasks_tail = &loop.tasks;
 	loop.nr_tasks = 0;
+	loop.yield = false;
 	ret = create_ring();
 	if (ret)
 		return fail(ret, "io_uring: %s: allow it in /proc/sys/kernel/io_uring_disabled and in the sandbox",
@@ -488,6 +503,12 @@ static int turn(void)
 	unsigned int head, seen = 0;
 	int ret;
 
+	if (loop.yield) {
+		loop.yield = false;
+		if (io_uring_sq_ready(&loop.ring))
+			io_uring_submit(&loop.ring);
+		sched_yield();
+	}
 	if (loop.tasks)
 		ret = io_uring_submit_and_get_events(&loop.ring);
 	else

@@ -563,6 +563,11 @@ void virtio_flush(struct virtio *v, unsigned int queue)
 	v->transport->notify_queue(v, queue);
 }
 
+void virtio_show(struct virtio *v, unsigned int queue)
+{
+	virtq_show(&v->queues[queue].ring);
+}
+
 void virtio_kicks_off(struct virtio *v, unsigned int queue)
 {
 	virtq_kicks_off(&v->queues[queue].ring);
@@ -578,6 +583,12 @@ void virtio_kick_again(struct virtio *v, unsigned int queue)
 {
 	if (!v->closing)
 		loop_defer(&v->queues[queue].task);
+}
+
+void virtio_kick_later(struct virtio *v, unsigned int queue)
+{
+	if (!v->closing)
+		loop_defer_yield(&v->queues[queue].task);
 }
 
 void virtio_config_set(struct virtio *v, u32 off, const void *data, u32 len)

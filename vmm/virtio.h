@@ -89,6 +89,7 @@ bool virtq_ready(const struct virtq *q);
 int virtq_pop(struct virtq *q, struct virtq_buf *buf);
 void virtq_unpop(struct virtq *q, const struct virtq_buf *buf);
 void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written);
+void virtq_show(struct virtq *q);
 bool virtq_publish(struct virtq *q);
 void virtq_kicks_off(struct virtq *q);
 bool virtq_kicks_on(struct virtq *q);
@@ -219,6 +220,11 @@ void virtio_push(struct virtio *v, unsigned int queue,
 		 const struct virtq_buf *buf, u32 written);
 void virtio_flush(struct virtio *v, unsigned int queue);
 /*
+ * Pushes show, and the flush comes later: drivers that look by themselves
+ * meanwhile are spared the interrupt.
+ */
+void virtio_show(struct virtio *v, unsigned int queue);
+/*
  * do { virtio_kicks_off(); while (virtio_pop()) ...; virtio_flush(); }
  * while (virtio_kicks_on());   A device that has done a ring's worth and
  * wants to let others run leaves the loop and calls virtio_kick_again().
@@ -226,6 +232,8 @@ void virtio_flush(struct virtio *v, unsigned int queue);
 void virtio_kicks_off(struct virtio *v, unsigned int queue);
 bool virtio_kicks_on(struct virtio *v, unsigned int queue);
 void virtio_kick_again(struct virtio *v, unsigned int queue);
+/* The same, when others, maybe the guest's CPUs, have had the host's CPU. */
+void virtio_kick_later(struct virtio *v, unsigned int queue);
 /* The driver broke the rules: DEVICE_NEEDS_RESET and one line. */
 void virtio_break(struct virtio *v, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

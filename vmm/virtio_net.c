@@ -200,7 +200,7 @@ static void vnet_start(struct virtio *v)
 	n->fresh = false;
 	for (i = 0; i < n->pairs; i++) {
 		vnet_rx_start(n, i);
-		n->tx[i].blocked = false;
+		vnet_tx_start(n, i);
 	}
 	if (n->vhost && v->transport && v->transport->calls_reach(v))
 		start_foreign(n);
@@ -219,6 +219,7 @@ static void vnet_stop(struct virtio *v)
 	if (n->foreign)
 		stop_foreign(n);
 	net_stop(n->net);
+	vnet_tx_stop(n);
 	for (i = 0; i < n->pairs; i++)
 		vnet_rx_stop(n, i);
 	virtio_stopped(v);
@@ -437,6 +438,7 @@ struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
 		n->v.offered &= net_vhost_features(n->vhost);
 	fill_config(n);
 	set_defaults(n);
+	vnet_tx_init(n);
 	return &n->v;
 no_memory:
 	fail(-ENOMEM, "out of memory");

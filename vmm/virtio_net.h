@@ -46,6 +46,10 @@ struct vnet_rx {
 
 struct vnet_tx {
 	bool blocked;			/* until the host half has room */
+	bool second;			/* the look to come is one more */
+	unsigned int luck;		/* how much second looks have found */
+	unsigned int turns;		/* of those without a second look */
+	unsigned int untold;		/* frames sent, driver not told */
 };
 
 struct virtio_net {
@@ -67,6 +71,7 @@ struct virtio_net {
 
 	struct vnet_rx *rx;		/* one a pair */
 	struct vnet_tx tx[NET_QUEUES_MAX];
+	struct loop_op tell_op;		/* timer for those of tx[] untold */
 	struct iovec pieces[VNET_PIECES];	/* of the request in hand */
 	struct iovec out[VNET_PIECES + 1];	/* header and frame */
 };
@@ -82,6 +87,9 @@ void vnet_rx_stop(struct virtio_net *n, unsigned int pair);
 void vnet_rx_run(struct virtio_net *n, unsigned int pair);
 
 /* virtio_net_tx.c: frames from the guest. */
+void vnet_tx_init(struct virtio_net *n);
+void vnet_tx_start(struct virtio_net *n, unsigned int pair);
+void vnet_tx_stop(struct virtio_net *n);
 void vnet_tx_run(struct virtio_net *n, unsigned int pair);
 
 /* virtio_net_ctrl.c: the driver's wishes. */

@@ -2,7 +2,7 @@
 /*
  * Frames to the guest.
  *  1. Buffers are popped until they seem to have room for a frame as large as
- *     the last one; the host half puts the frame straight into them.  Behind
+ *     those of late; the host half puts the frame straight into them.  Behind
  *     them stands a buffer of our own for the rest of one that is larger.
  *  2. A frame with a rest goes on into further buffers (which the driver must
  *     have agreed to, else it is dropped).  If the driver has no more of them
@@ -169,7 +169,9 @@ static bool receive_one(struct virtio_net *n, unsigned int pair)
 	len = net_receive(n->net, pair, begin, end - begin + 1);
 	if (len < 0)
 		return false;
-	rx->want = len;
+	rx->want -= rx->want / 4;
+	if (rx->want < (size_t)len)
+		rx->want = len;
 	if ((size_t)len <= rx->room) {
 		finish(n, pair, len, count_buffers(rx, len));
 	} else if (mergeable(n)) {

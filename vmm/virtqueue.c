@@ -260,6 +260,13 @@ void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written)
 	q->used_idx++;
 }
 
+/* The driver may find what was pushed; virtq_publish() will follow. */
+void virtq_show(struct virtq *q)
+{
+	if (virtq_ready(q))
+		store16(q->used + 2, q->used_idx);
+}
+
 /* Shows the driver what was pushed; true if it wants an interrupt. */
 bool virtq_publish(struct virtq *q)
 {

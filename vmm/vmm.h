@@ -353,6 +353,7 @@ int loop_accept(struct loop_op *op, int fd);
 int loop_poll(struct loop_op *op, int fd, u32 events);
 int loop_watch(struct loop_op *op, int fd);
 int loop_timer(struct loop_op *op, unsigned int ms);
+int loop_timer_us(struct loop_op *op, u64 us);
 void loop_file_add(struct loop_file *file, int fd);
 void loop_file_drop(struct loop_file *file);
 int loop_preadv(struct loop_op *op, const struct loop_file *file,
@@ -364,6 +365,7 @@ int loop_fallocate(struct loop_op *op, const struct loop_file *file, int mode,
 		   u64 pos, u64 len);
 void loop_cancel(struct loop_op *op);
 void loop_defer(struct loop_task *task);
+void loop_defer_yield(struct loop_task *task);
 void loop_undefer(struct loop_task *task);
 void loop_wake(void);
 void loop_wake_soon(void);

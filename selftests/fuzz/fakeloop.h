@@ -32,6 +32,13 @@ int loop_timer(struct loop_op *op, unsigned int ms)
 	return 0;
 }
 
+int loop_timer_us(struct loop_op *op, u64 us)
+{
+	(void)us;
+	op->busy = true;
+	return 0;
+}
+
 /* Ends at once: what a loop does later is then the same as now. */
 void loop_cancel(struct loop_op *op)
 {
@@ -54,6 +61,11 @@ void loop_defer(struct loop_task *task)
 	task->next = NULL;
 	*fakeloop_tail = task;
 	fakeloop_tail = &task->next;
+}
+
+void loop_defer_yield(struct loop_task *task)
+{
+	loop_defer(task);
 }
 
 void loop_undefer(struct loop_task *task)
