@@ -35,7 +35,7 @@ help:
 	@echo 'make vmm           vmm/pvhv-run, vmm/pvhvctl'
 	@echo 'make migrate       migrate/libmigrate.a, migrate/pvhv-stream'
 	@echo 'make selftests     the test programs'
-	@echo "make demo          boots a stock Debian kernel on pvhv, to a shell; with CMD='...' runs that instead"
+	@echo "make demo          boots a Debian on pvhv from its disk, to a shell; with CMD='...' runs that instead"
 	@echo 'make check         runs the tests in emulated hosts (6.1 and 6.12, 1 and 2 CPUs); make check-long: the slow ones too'
 	@echo 'make bench         path lengths of pvhv and the stock kvm_amd side by side'
 	@echo 'make install       module by DKMS, binaries, udev rule, systemd unit, man pages (DESTDIR, PREFIX)'
