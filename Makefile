@@ -33,9 +33,9 @@ help:
 	@echo 'make               module (KDIR=$(KDIR)), VMM and tests'
 	@echo 'make module        build/RELEASE/pvhv.ko for the headers in KDIR (W=1 and C=1 as in the kernel)'
 	@echo 'make vmm           vmm/pvhv-run, vmm/pvhvctl'
-	@echo 'make migrate       migrate/libmigrate.a'
+	@echo 'make migrate       migrate/libmigrate.a, migrate/pvhv-stream'
 	@echo 'make selftests     the test programs'
-	@echo "make demo          boots a stock Debian kernel on pvhv, to a shell; with CMD='...' runs that instead"
+	@echo "make demo          boots a Debian on pvhv from its disk, to a shell; with CMD='...' runs that instead"
 	@echo 'make check         runs the tests in emulated hosts (6.1 and 6.12, 1 and 2 CPUs); make check-long: the slow ones too'
 	@echo 'make bench         path lengths of pvhv and the stock kvm_amd side by side'
 	@echo 'make install       module by DKMS, binaries, udev rule, systemd unit, man pages (DESTDIR, PREFIX)'
@@ -85,9 +85,9 @@ bench:
 	+@selftests/host/bench --kernel $(KERNEL)
 	+@selftests/host/bench-boot --kernel $(KERNEL)
 
-install: vmm
+install: vmm migrate
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(DKMSDIR)
-	install -m 755 vmm/pvhv-run vmm/pvhvctl $(DESTDIR)$(BINDIR)/
+	install -m 755 vmm/pvhv-run vmm/pvhvctl migrate/pvhv-stream $(DESTDIR)$(BINDIR)/
 	install -d $(DESTDIR)$(LIBEXECDIR)
 	install -m 755 vmm/image/debian vmm/image/tar2ext4 $(DESTDIR)$(LIBEXECDIR)/
 	install -D -m 644 vmm/completion/pvhvctl $(DESTDIR)$(COMPDIR)/pvhvctl
@@ -117,7 +117,7 @@ ifeq ($(DESTDIR),)
 	-dkms remove pvhv/$(VERSION) --all
 endif
 	rm -rf $(DESTDIR)$(DKMSDIR)
-	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(BINDIR)/pvhvctl $(DESTDIR)$(COMPDIR)/pvhvctl $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
+	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(BINDIR)/pvhvctl $(DESTDIR)$(BINDIR)/pvhv-stream $(DESTDIR)$(COMPDIR)/pvhvctl $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard vmm/systemd/*.service)))
 	rm -rf $(DESTDIR)$(LIBEXECDIR)
 	for page in docs/man/*.[1-8]; do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done

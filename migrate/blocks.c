@@ -17,6 +17,7 @@ int blocks_get(struct blocks *bl, const struct migrate_ops *ops, void *vm, struc
 	bl->bytes = 0;
 	for (i = 0; i < nr; i++) {
 		if (!bl->b[i].size || bl->b[i].size % PAGE_SIZE ||
+		    bl->b[i].size / PAGE_SIZE > BLOCK_PAGES_MAX ||
 		    memchr(bl->b[i].name, 0, MIGRATE_NAME_MAX) == NULL)
 			return verdict(v, -EINVAL, "block %d of the machine's memory is malformed", i);
 		bl->bytes += bl->b[i].size;

@@ -72,6 +72,7 @@ enum {
 #define BLOCK_GPA		32
 #define BLOCK_SIZE		40
 #define BLOCK_OFFSET		48	/* in the file; images only */
+#define BLOCK_PAGES_MAX		(1ULL << 28)
 
 #define PAGES_HEAD		16
 #define PAGES_BLOCK		0

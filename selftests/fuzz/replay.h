@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	for (i = 1; i < argc; i++) {
-		uint8_t buf[8192];
+		static uint8_t buf[65536];
 		FILE *f = fopen(argv[i], "rb");
 		size_t n;
 

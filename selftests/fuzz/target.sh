@@ -59,7 +59,7 @@ fuzz_target()
 	fuzz_result $? 2 "pseudo-random inputs" "$dir/log"
 	if command -v clang >/dev/null && fuzz_build clang fuzzer,address,undefined "$dir/fuzzer" '' "$@" 2>/dev/null; then
 		mkdir "$dir/corpus"
-		"$dir/fuzzer" -max_len=4096 -detect_leaks=0 -max_total_time="${FUZZ_SECONDS:-20}" -artifact_prefix="$dir/" \
+		"$dir/fuzzer" -max_len="${FUZZ_MAX_LEN:-4096}" -detect_leaks=0 -max_total_time="${FUZZ_SECONDS:-20}" -artifact_prefix="$dir/" \
 			"${FUZZ_CORPUS:-$dir/corpus}" "$here/fuzz/corpus_$name" >"$dir/all" 2>&1
 		status=$?
 		tail -n 1 "$dir/all" >"$dir/log"

@@ -195,6 +195,29 @@ guest_kernels() {
 	elf=$(elf_kernel "$(kernel_release 6.1)") && cp -pu "$elf" "$1/vmlinux-6.1"
 }
 
+# debian_image [OPTION]...: prints the path of a disk that `pvhvctl image debian` makes with these options, made once. A kernel and
+# its modules are the caller's: mkguest --root.
+debian_image() {
+	local options=(--suite bookworm --kernel none "$@") maker dir
+	maker=$CACHE/debian-$(sha256sum <"$TOP/vmm/image/debian" | cut -c1-8)
+	dir=$maker-$(printf '%s\n' "${options[@]}" | sha256sum | cut -c1-8)
+	locked "$dir.lock" make_debian_image "$maker" "$dir" "${options[@]}" >&2 && echo "$dir/debian.img"
+}
+
+make_debian_image() {
+	local maker=$1 dir=$2 as=()
+	shift 2
+	[ ! -e "$dir/debian.img" ] || return 0
+	say "making a disk with Debian 12 from its packages; later runs use it again"
+	# without root, user namespaces would do, if they were set up
+	[ "$(id -u)" = 0 ] || as=(sudo)
+	rm -rf "$dir.tmp"
+	mkdir "$dir.tmp" && "${as[@]}" "$TOP/vmm/pvhvctl" image debian "$@" "$dir.tmp/debian.img" >/dev/null &&
+		mv "$dir.tmp" "$dir" || return 1
+	# of earlier states of the tree
+	find "$CACHE" -maxdepth 1 -name 'debian-*' ! -path "$maker-*" -mtime +2 -exec rm -rf {} +
+}
+
 # Can this machine run guests itself? Prints why not, or nothing: then /dev/pvhv is there, and $1 exists if we loaded the module.
 own_hardware() {
 	local loaded=$1 here ko why

@@ -31,6 +31,7 @@ struct fakewire {
 	bool down;				/* no new connections */
 	/* The first connection breaks after so many bytes of a direction, to (0) and from (1) the destination */
 	long cut[2];
+	long flip;				/* this bit of what goes to the destination changes, 0: none */
 	atomic_long passed[2];
 	atomic_bool broken;
 };
@@ -231,7 +232,9 @@ static long fakeio_write(struct migrate_io *io, const void *data, size_t len)
 {
 	struct fakeio *f = (struct fakeio *)io;
 	long left = f->wire->cut[f->direction] - f->wire->passed[f->direction];
+	uint8_t *copy = NULL;
 	ssize_t n;
+	long at;
 
 	if (f->wire->broken)
 		return -EPIPE;
@@ -242,7 +245,14 @@ static long fakeio_write(struct migrate_io *io, const void *data, size_t len)
 		shutdown(f->fd, SHUT_RDWR);
 		return len;
 	}
-	n = send(f->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	at = f->wire->flip / 8 - f->wire->passed[0];
+	if (f->wire->flip && !f->direction && at >= 0 && at < (long)len) {
+		copy = malloc(len);
+		memcpy(copy, data, len);
+		copy[at] ^= 1 << f->wire->flip % 8;
+	}
+	n = send(f->fd, copy ? copy : data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	free(copy);
 	if (n > 0)
 		f->wire->passed[f->direction] += n;
 	return n < 0 ? -errno : n;
