@@ -478,7 +478,7 @@ static void test_size(void)
 	pump();
 	ASSERT_EQ(hear(&id, &value, text), VIRTIO_CONSOLE_RESIZE);
 	ASSERT_EQ(id, 0);
-	ASSERT(!memcmp(text, "\x2b\x00\x84\x00", 4));
+	ASSERT(!memcmp(text, "\x84\x00\x2b\x00", 4));
 	ASSERT_EQ(nr_config_irq, 1);
 	virtio_config_get(v, 0, &config, sizeof(config));
 	ASSERT_EQ(config.cols, 132);

@@ -80,8 +80,8 @@ static size_t message(const struct vport *p, unsigned int what, u8 *out)
 {
 	struct virtio_console_control head = { .id = p->id, .value = 1 };
 	const char *name = p->port.opt->name;
-	/* Rows first: what drivers have always read, whatever is written. */
-	const u16 size[] = { p->rows, p->columns };
+	/* The specification's order; Linux before 6.15 and its like had it swapped. */
+	const u16 size[] = { p->columns, p->rows };
 	size_t len = sizeof(head);
 
 	switch (what) {
