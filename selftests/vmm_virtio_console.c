@@ -649,6 +649,34 @@ static void test_nonsense(void)
 	cleanup();
 }
 
+/* Input finds buffers that take nothing, a ring full of them, before one that does */
+static void test_no_room(void)
+{
+	char buf[8] = { 0 };
+	u32 head = 0, len, n = 0;
+	int fd, i;
+
+	make();
+	begin(FEATURES | MULTIPORT);
+	handshake();
+	fd = client(1);
+	for (i = 0; i < NUM - 1; i++)
+		offer_out(0, buf, 8);
+	offer_in(0, 16);
+	ASSERT_EQ(write(fd, "typed", 5), 5);
+	kick(0);
+	while (vring_take(&ring[0], &head, &len)) {
+		ASSERT_EQ(len, n == NUM - 1 ? 5 : 0);
+		n++;
+	}
+	ASSERT_EQ(n, NUM);
+	ASSERT_EQ(mem_read(&mem, slot_of(0, head), buf, 5), 0);
+	ASSERT(!memcmp(buf, "typed", 5));
+	ASSERT_EQ(virtio_status(v), AGREED | VIRTIO_CONFIG_S_DRIVER_OK);
+	close(fd);
+	cleanup();
+}
+
 static const struct tap_test tests[] = {
 	TEST(handshake),
 	TEST(slow_listener),
@@ -660,6 +688,7 @@ static const struct tap_test tests[] = {
 	TEST(single_port),
 	TEST(reset),
 	TEST_TIMEOUT(state, 60),
+	TEST(no_room),
 	TEST(nonsense),
 };
 
