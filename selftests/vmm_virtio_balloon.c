@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "tap.h"
-#include "vring.h"
+#include "fakevirtio.h"
 #include "../vmm/control.h"
 #include "../vmm/virtio_balloon.h"
 
@@ -26,9 +26,8 @@
 #define AGREED		(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
 
 static struct mem mem;
-static struct virtio *v;
 static struct vring_drv ring[4];
-static int events, config_news;
+static int events;
 static char last_line[1100];
 
 /* Only the balloon's: the control socket is not part of this program */
@@ -43,39 +42,9 @@ static void keep_line(const char *line)
 	snprintf(last_line, sizeof(last_line), "%s", line);
 }
 
-static void notify_queue(struct virtio *dev, unsigned int queue)
-{
-}
-
-static void notify_config(struct virtio *dev)
-{
-	config_news++;
-}
-
-static void on_reset(struct virtio *dev)
-{
-}
-
-static const struct virtio_transport transport = {
-	.notify_queue = notify_queue, .notify_config = notify_config, .reset = on_reset,
-};
-
-static void woken(void *arg)
-{
-	virtio_service(v);
-}
-
-static void turns_over(struct loop_op *op, int res)
-{
-	loop_quit();
-}
-
 static void pump(void)
 {
-	struct loop_op op = { .done = turns_over };
-
-	ASSERT_EQ(loop_timer(&op, 3), 0);
-	ASSERT_EQ(loop_run(), 0);
+	run_loop(3);
 }
 
 static void make(void)
@@ -102,16 +71,12 @@ static void begin(u64 features)
 {
 	unsigned int i;
 
-	virtio_set_status(v, AGREED & ~VIRTIO_CONFIG_S_FEATURES_OK);
-	virtio_ack(v, 0, features);
-	virtio_ack(v, 1, features >> 32);
-	virtio_set_status(v, AGREED);
-	ASSERT_EQ(virtio_status(v), AGREED);
+	negotiate(features);
 	for (i = 0; i < 4; i++) {
 		vring_drv_init(&ring[i], &mem, RINGS + i * 0x4000, NUM);
 		vring_attach(&ring[i], v, i);
 	}
-	virtio_set_status(v, AGREED | VIRTIO_CONFIG_S_DRIVER_OK);
+	driver_ok();
 	pump();
 }
 
@@ -316,7 +281,7 @@ static void test_target(void)
 	ASSERT_EQ(stats.target, 32 * MIB);
 	ASSERT_EQ(stats.actual, 32 * MIB);
 	ASSERT_EQ(balloon_set_target(v, 20 * MIB), 0);
-	ASSERT_EQ(config_news, 1);
+	ASSERT_EQ(nr_config_irq, 1);
 	virtio_config_get(v, 0, &config, sizeof(config));
 	ASSERT_EQ(config.num_pages, 12 * MIB / PAGE);
 	balloon_get_stats(v, &stats);

@@ -16,7 +16,7 @@
 #include <linux/virtio_blk.h>
 
 #include "tap.h"
-#include "vring.h"
+#include "fakevirtio.h"
 #include "../vmm/blk.h"
 #include "../vmm/virtio_blk.h"
 
@@ -41,52 +41,18 @@ static void keep_line(const char *line)
 
 static struct mem mem;
 static struct blk *blk;
-static struct virtio *v;
 static struct vring_drv ring[4];
-static unsigned int nr_irq[4], nr_config_irq, nr_reset;
 static char path[] = "/tmp/vmm_virtio_blk.XXXXXX";
 static unsigned int nr_added;
 static u64 all_features;
 
-static void on_queue(struct virtio *dev, unsigned int queue)
-{
-	ASSERT(dev == v);
-	nr_irq[queue]++;
-}
-
-static void on_config(struct virtio *dev)
-{
-	nr_config_irq++;
-}
-
-static void on_reset(struct virtio *dev)
-{
-	nr_reset++;
-}
-
-static const struct virtio_transport transport = {
-	.notify_queue = on_queue, .notify_config = on_config, .reset = on_reset,
-};
-
-static void woken(void *arg)
-{
-	virtio_service(v);
-}
-
-static void turns_over(struct loop_op *op, int res)
-{
-	loop_quit();
-}
-
 /* Long enough for everything that is under way. */
 static void pump(void)
 {
-	struct loop_op op = { .done = turns_over };
 	struct blk_stats stats;
 
 	do {
-		ASSERT_EQ(loop_timer(&op, 2), 0);
-		ASSERT_EQ(loop_run(), 0);
+		run_loop(2);
 		blk_get_stats(blk, &stats);
 	} while (stats.started);
 }
@@ -115,21 +81,16 @@ static void close_device(void)
 	blk_close(blk);
 }
 
-static void negotiate(u64 features)
+static void start_driver(u64 features)
 {
-	u8 status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 	u32 i;
 
-	virtio_set_status(v, status);
-	virtio_ack(v, 0, features);
-	virtio_ack(v, 1, features >> 32);
-	virtio_set_status(v, status | VIRTIO_CONFIG_S_FEATURES_OK);
-	ASSERT(virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK);
+	negotiate(features);
 	for (i = 0; i < v->nr_queues; i++) {
 		vring_drv_init(&ring[i], &mem, RINGS + i * 0x10000, RING_NUM);
 		vring_attach(&ring[i], v, i);
 	}
-	virtio_set_status(v, status | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
+	driver_ok();
 	pump();
 	ASSERT(v->started);
 	nr_added = 0;
@@ -146,7 +107,7 @@ static void begin(u64 without)
 	close(fd);
 	open_device(&opt, 1);
 	unlink(path);
-	negotiate(v->offered & ~without);
+	start_driver(v->offered & ~without);
 }
 
 static void kick(unsigned int queue)
@@ -254,7 +215,7 @@ static void test_offers(void)
 	ASSERT(all_features & VIRTIO_BIT(VIRTIO_BLK_F_RO));
 	ASSERT(!(all_features & VIRTIO_BIT(VIRTIO_BLK_F_WRITE_ZEROES)));
 	ASSERT(!(all_features & VIRTIO_BIT(VIRTIO_BLK_F_DISCARD)));
-	negotiate(v->offered);
+	start_driver(v->offered);
 	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK);
 	ASSERT_EQ(request(VIRTIO_BLK_T_OUT, 0, DATA, 512), VIRTIO_BLK_S_IOERR);
 	close_device();
@@ -496,7 +457,7 @@ static void broken_by(const char *why)
 	pump();
 	ASSERT_EQ(virtio_status(v), 0);
 	lines = 0;
-	negotiate(v->offered);
+	start_driver(v->offered);
 	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK);
 }
 
@@ -546,7 +507,7 @@ static void test_overlaps(void)
 		virtio_set_status(v, 0);
 		pump();
 		ASSERT_EQ(virtio_status(v), 0);
-		negotiate(v->offered);
+		start_driver(v->offered);
 	}
 	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK);
 	close_device();
@@ -602,7 +563,7 @@ static void test_scribbling_driver(void)
 			virtio_set_status(v, 0);
 			pump();
 			ASSERT_EQ(virtio_status(v), 0);
-			negotiate(v->offered);
+			start_driver(v->offered);
 			resets++;
 		}
 		clock_gettime(CLOCK_MONOTONIC, &now);
@@ -614,7 +575,7 @@ static void test_scribbling_driver(void)
 	if (virtio_status(v) & VIRTIO_CONFIG_S_NEEDS_RESET) {
 		virtio_set_status(v, 0);
 		pump();
-		negotiate(v->offered);
+		start_driver(v->offered);
 	}
 	nr_added = 0;
 	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK);
@@ -655,7 +616,7 @@ static void test_reset_with_requests_held(void)
 	for (i = 0; i < 16; i++)
 		ASSERT_EQ(*status_of(i), 0xee);
 	ASSERT_EQ(used(), 0);
-	negotiate(v->offered);
+	start_driver(v->offered);
 	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA + MIB, 512), VIRTIO_BLK_S_OK);
 	ASSERT(zeros(DATA + MIB, 512));
 	close_device();
@@ -683,7 +644,7 @@ static void test_reset_in_mid_io(void)
 		else
 			ASSERT_EQ(used(), 65);
 		if (round % 3 == 0)
-			negotiate(v->offered);
+			start_driver(v->offered);
 		nr_added = 0;
 	}
 	close_device();
@@ -734,7 +695,7 @@ static void test_saved_and_loaded(void)
 	ASSERT_OK(ftruncate(fd, DISK_LEN));
 	close(fd);
 	open_device(&opt, 1);
-	negotiate(v->offered);
+	start_driver(v->offered);
 	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA + MIB, 4096), VIRTIO_BLK_S_OK);
 	hold_some(32);
 	virtio_pause(v);

@@ -19,7 +19,7 @@
 
 #include "tap.h"
 #include "fakenet.h"
-#include "vring.h"
+#include "fakevirtio.h"
 #include "../vmm/virtio_net.h"
 
 #define MEM_SIZE	(8 * MIB)
@@ -43,34 +43,7 @@ static void keep_line(const char *line)
 static struct mem mem;
 static struct fakenet fake;
 static struct net *net;
-static struct virtio *v;
 static struct vring_drv ring[2 * NET_QUEUES_MAX + 1];
-static unsigned int nr_irq[2 * NET_QUEUES_MAX + 1], nr_config_irq, nr_reset;
-
-static void on_queue(struct virtio *dev, unsigned int queue)
-{
-	ASSERT(dev == v);
-	nr_irq[queue]++;
-}
-
-static void on_config(struct virtio *dev)
-{
-	nr_config_irq++;
-}
-
-static void on_reset(struct virtio *dev)
-{
-	nr_reset++;
-}
-
-static const struct virtio_transport transport = {
-	.notify_queue = on_queue, .notify_config = on_config, .reset = on_reset,
-};
-
-static void woken(void *arg)
-{
-	virtio_service(v);
-}
 
 static int turns;
 
@@ -140,17 +113,6 @@ static void destroy(void)
 			 VIRTIO_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
 #define MQ		VIRTIO_BIT(VIRTIO_NET_F_MQ)
 
-static void negotiate(u64 features)
-{
-	u8 status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
-
-	virtio_set_status(v, status);
-	virtio_ack(v, 0, features);
-	virtio_ack(v, 1, features >> 32);
-	virtio_set_status(v, status | VIRTIO_CONFIG_S_FEATURES_OK);
-	ASSERT(virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK);
-}
-
 static void attach_rings(u64 features)
 {
 	unsigned int i, nr = features & MQ ? v->nr_queues : 3;
@@ -165,7 +127,7 @@ static void drive(u64 features)
 {
 	negotiate(features);
 	attach_rings(features);
-	virtio_set_status(v, virtio_status(v) | VIRTIO_CONFIG_S_DRIVER_OK);
+	driver_ok();
 	pump();
 	ASSERT(v->started);
 }

@@ -80,8 +80,8 @@ static size_t message(const struct vport *p, unsigned int what, u8 *out)
 {
 	struct virtio_console_control head = { .id = p->id, .value = 1 };
 	const char *name = p->port.opt->name;
-	/* Rows first: what drivers have always read, whatever is written. */
-	const u16 size[] = { p->rows, p->columns };
+	/* The specification's order; Linux before 6.15 and its like had it swapped. */
+	const u16 size[] = { p->columns, p->rows };
 	size_t len = sizeof(head);
 
 	switch (what) {
@@ -162,7 +162,7 @@ static bool takes_input(const struct vport *p)
 static void input(struct vport *p)
 {
 	struct virtio *v = &p->dev->v;
-	unsigned int queue = in_queue(p->id);
+	unsigned int queue = in_queue(p->id), left = QUEUE_SIZE;
 	struct iovec iov[PIECES];
 	struct virtq_buf buf = { .iov = iov, .max = PIECES };
 	const u8 *data;
@@ -171,9 +171,10 @@ static void input(struct vport *p)
 	if (!takes_input(p))
 		return;
 	data = port_peek(&p->port, &len);
-	while (len && (virtio_pop(v, queue, &buf) ||
-		       (virtio_kicks_on(v, queue) &&
-			virtio_pop(v, queue, &buf)))) {
+	/* Buffers may have no room at all: no more than a ring's worth a turn. */
+	for (; len && left && (virtio_pop(v, queue, &buf) ||
+			       (virtio_kicks_on(v, queue) &&
+				virtio_pop(v, queue, &buf))); left--) {
 		n = virtq_write(&buf, 0, data, len);
 		virtio_push(v, queue, &buf, n);
 		data += n;
@@ -181,6 +182,8 @@ static void input(struct vport *p)
 		port_take(&p->port, n);
 	}
 	virtio_flush(v, queue);
+	if (len && !left)
+		virtio_kick_again(v, queue);
 }
 
 static void set_opened(struct vport *p, bool on)

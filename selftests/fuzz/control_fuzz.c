@@ -244,5 +244,6 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 }
 
 #ifdef REPLAY
+#include "random.h"
 #include "replay.h"
 #endif

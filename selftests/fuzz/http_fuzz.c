@@ -128,5 +128,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 }
 
 #ifdef REPLAY
+#include "random.h"
 #include "replay.h"
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * main() of a fuzz target without libFuzzer: files, or with "-n COUNT" so many pseudo-random inputs from replay_random(), which
- * the target has.
+ * main() of a fuzz target without libFuzzer: files, or with "-n COUNT" so many pseudo-random inputs from replay_random(): the
+ * target's own, or random.h's.
  */
 #ifndef PVHV_FUZZ_REPLAY_H
 #define PVHV_FUZZ_REPLAY_H

@@ -445,25 +445,6 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 }
 
 #ifdef REPLAY
-static void replay_random(unsigned long count)
-{
-	uint64_t x = 88172645463325252;
-	uint8_t buf[512];
-	size_t i;
-
-	while (count--) {
-		for (i = 0; i < sizeof(buf); i++) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-			buf[i] = x >> 24;
-			/* Small numbers go further. */
-			if (x & 3 << 10)
-				buf[i] &= 0x1f;
-		}
-		LLVMFuzzerTestOneInput(buf, sizeof(buf));
-	}
-}
-
+#include "random.h"
 #include "replay.h"
 #endif

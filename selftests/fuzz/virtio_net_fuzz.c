@@ -337,25 +337,6 @@ int LLVMFuzzerTestOneInput(const u8 *input, size_t size)
 }
 
 #ifdef REPLAY
-static void replay_random(unsigned long count)
-{
-	uint64_t x = 88172645463325252;
-	uint8_t buf[384];
-	size_t i;
-
-	while (count--) {
-		for (i = 0; i < sizeof(buf); i++) {
-			x ^= x << 13;
-			x ^= x >> 7;
-			x ^= x << 17;
-			buf[i] = x >> 24;
-			/* Steps and queues rather than lengths. */
-			if (i > 4 && x & 1 << 10)
-				buf[i] &= 0x0f;
-		}
-		LLVMFuzzerTestOneInput(buf, sizeof(buf));
-	}
-}
-
+#include "random.h"
 #include "replay.h"
 #endif
