@@ -23,6 +23,7 @@ LIBEXECDIR ?= $(PREFIX)/libexec/pvhv
 UNITDIR ?= /lib/systemd/system
 UDEVDIR ?= /lib/udev/rules.d
 DKMSDIR ?= /usr/src/pvhv-$(VERSION)
+PVDRIVERSDIR ?= /usr/src/pvhv-guest-$(VERSION)
 
 # make demo, make check: the emulated host's and the guest's kernel
 KERNEL ?= 6.1
@@ -32,6 +33,7 @@ all: module migrate vmm selftests
 help:
 	@echo 'make               module (KDIR=$(KDIR)), VMM and tests'
 	@echo 'make module        build/RELEASE/pvhv.ko for the headers in KDIR (W=1 and C=1 as in the kernel)'
+	@echo 'make pvdrivers     drivers for guests, in build/guest-RELEASE/, for the headers in KDIR'
 	@echo 'make vmm           vmm/pvhv-run, vmm/pvhvctl'
 	@echo 'make migrate       migrate/libmigrate.a, migrate/pvhv-stream'
 	@echo 'make selftests     the test programs'
@@ -50,6 +52,13 @@ module:
 
 migrate:
 	$(MAKE) -C migrate
+
+# For the kernel of a guest, with the headers in KDIR
+pvdrivers:
+	@[ -d "$(KDIR)" ] || { echo "make: no kernel headers: install linux-headers-amd64 or set KDIR=" >&2; exit 1; }
+	@mkdir -p build
+	+@flock build/guest-$(KRELEASE).lock sh -ec 'selftests/host/mirror --guest build/guest-$(KRELEASE); \
+		$(MAKE) -C $(KDIR) M=$(CURDIR)/build/guest-$(KRELEASE) CONFIG_DEBUG_INFO_BTF_MODULES= modules'
 
 vmm:
 	$(MAKE) -C vmm
@@ -100,6 +109,10 @@ install: vmm migrate
 	rm -rf $(DESTDIR)$(DKMSDIR)/*
 	cp -r Kbuild LICENSE kmod uapi $(DESTDIR)$(DKMSDIR)/
 	sed 's/@VERSION@/$(VERSION)/' dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
+	install -d $(DESTDIR)$(PVDRIVERSDIR)
+	rm -rf $(DESTDIR)$(PVDRIVERSDIR)/*
+	cp -r LICENSE uapi pvdrivers/Kbuild pvdrivers/*.[ch] $(DESTDIR)$(PVDRIVERSDIR)/
+	sed 's/@VERSION@/$(VERSION)/' pvdrivers/dkms.conf >$(DESTDIR)$(PVDRIVERSDIR)/dkms.conf
 ifeq ($(DESTDIR),)
 	getent group kvm >/dev/null || groupadd --system kvm
 	selftests/host/deps dkms
@@ -110,13 +123,14 @@ ifeq ($(DESTDIR),)
 	-! command -v udevadm >/dev/null || udevadm control --reload
 	-! [ -d /run/systemd/system ] || systemctl daemon-reload
 	@echo "Now: modprobe pvhv. Users of the group kvm may use /dev/pvhv."
+	@echo "For guests: copy $(PVDRIVERSDIR) into them, then: dkms install pvhv-guest/$(VERSION)"
 endif
 
 uninstall:
 ifeq ($(DESTDIR),)
 	-dkms remove pvhv/$(VERSION) --all
 endif
-	rm -rf $(DESTDIR)$(DKMSDIR)
+	rm -rf $(DESTDIR)$(DKMSDIR) $(DESTDIR)$(PVDRIVERSDIR)
 	rm -f $(DESTDIR)$(BINDIR)/pvhv-run $(DESTDIR)$(BINDIR)/pvhvctl $(DESTDIR)$(BINDIR)/pvhv-stream $(DESTDIR)$(COMPDIR)/pvhvctl $(DESTDIR)$(UDEVDIR)/60-pvhv.rules
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(notdir $(wildcard vmm/systemd/*.service)))
 	rm -rf $(DESTDIR)$(LIBEXECDIR)
@@ -128,4 +142,4 @@ clean:
 	[ ! -f vmm/Makefile ] || $(MAKE) -C vmm clean
 	[ ! -f selftests/Makefile ] || $(MAKE) -C selftests clean
 
-.PHONY: all help module migrate vmm selftests demo demo-run check check-long bench install uninstall clean
+.PHONY: all help module pvdrivers migrate vmm selftests demo demo-run check check-long bench install uninstall clean

@@ -7,6 +7,7 @@
 #include <linux/math64.h>
 
 #include "pvhv.h"
+#include <linux/pvhv.h>
 
 #define USER_MSR_REASONS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
 			  KVM_MSR_EXIT_REASON_FILTER)
@@ -105,6 +106,8 @@ int pvhv_check_extension(struct pvhv_vm *vm, long cap)
 		return needless_exits();
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		return USER_MSR_REASONS;
+	case PVHV_CAP_DOORBELL:
+		return PVHV_DOORBELLS_MAX;
 	case KVM_CAP_COALESCED_MMIO:
 		return PVHV_MMAP_PAGES - 1;	/* page offset of the ring */
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:

@@ -2,7 +2,8 @@
 /*
  * hypercall.c - KVM's hypercalls (VMMCALL, VMCALL):
  *  1. arguments, privilege and result as KVM passes them,
- *  2. the calls: kick, IPI, yield, clock pairing; others are -KVM_ENOSYS,
+ *  2. the calls: kick, IPI, yield, clock pairing, and PVHV_HC_KICK, which is
+ *     doorbell.c's; others are -KVM_ENOSYS,
  *  3. the fast path (interrupts off) for those that neither sleep nor touch
  *     guest memory,
  *  4. whose thread a vCPU is, for the calls that yield to it,
@@ -18,6 +19,7 @@
 
 #include "pvhv.h"
 #include "trace.h"
+#include <linux/pvhv_para.h>
 
 struct call {
 	u64 nr, arg[4];
@@ -119,6 +121,8 @@ static long call_atomic(struct pvhv_vcpu *vcpu, const struct call *c)
 			return -KVM_ENOSYS;
 		return pvhv_pv_send_ipi(vcpu, c->arg[0], c->arg[1], c->arg[2],
 					c->arg[3]);
+	case PVHV_HC_KICK:
+		return pvhv_doorbell_ring(vcpu->vm, c->arg[0]);
 	case KVM_HC_KICK_CPU:
 	case KVM_HC_SCHED_YIELD:
 	case KVM_HC_CLOCK_PAIRING:
@@ -175,6 +179,11 @@ int pvhv_handle_hypercall_fast(struct pvhv_vcpu *vcpu)
 	long result;
 	int r;
 
+	if (vcpu->gpr[PVHV_RAX] == PVHV_HC_KICK) {
+		r = pvhv_doorbell_fast(vcpu);
+		if (likely(r != PVHV_SLOW))
+			return r;
+	}
 	get_call(vcpu, &c);
 	switch (c.nr) {
 	case KVM_HC_KICK_CPU:

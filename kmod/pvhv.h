@@ -380,6 +380,9 @@ struct pvhv_vm {
 	u32 manual_dirty;		/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 flags */
 	struct pvhv_vm_stat stat;
 
+	/* doorbell.c */
+	struct pvhv_doorbells __rcu *doorbells;	/* slots_lock / srcu */
+
 	/* iobus.c, eventfd.c */
 	struct pvhv_io_bus __rcu *buses[2];	/* PVHV_BUS_PIO, PVHV_BUS_MMIO */
 	struct list_head ioeventfds;	/* slots_lock */
@@ -1065,6 +1068,12 @@ int pvhv_handle_hypercall(struct pvhv_vcpu *vcpu);	/* irqs on */
 int pvhv_handle_hypercall_fast(struct pvhv_vcpu *vcpu);	/* irqs off; PVHV_SLOW */
 /* #UD of the other vendor's hypercall instruction: replaced, or a #PF instead. */
 bool pvhv_fix_hypercall(struct pvhv_vcpu *vcpu);
+
+/* doorbell.c: */
+long pvhv_ioctl_set_doorbell(void *vm, void *data, unsigned long arg);
+void pvhv_doorbells_destroy(struct pvhv_vm *vm);
+long pvhv_doorbell_ring(struct pvhv_vm *vm, u64 id);	/* 0 or -KVM_E* */
+int pvhv_doorbell_fast(struct pvhv_vcpu *vcpu);		/* irqs off; PVHV_SLOW */
 
 /* stats.c: */
 void pvhv_stats_init(void);			/* debugfs root */

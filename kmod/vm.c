@@ -41,6 +41,7 @@ static void vm_free(struct pvhv_vm *vm)
 	/* Before the vCPUs: it delivers to them. */
 	pvhv_irqchip_destroy(vm);
 	pvhv_iobus_destroy(vm);
+	pvhv_doorbells_destroy(vm);
 	for (i = 0; i < vm->nr_vcpus; i++)
 		pvhv_vcpu_free(vm->vcpus[i]);
 	pvhv_coalesced_destroy(vm);
@@ -294,6 +295,7 @@ static const struct pvhv_ioctl vm_ioctls[] = {
 	{ KVM_ENABLE_CAP, PVHV_IOC_LOCK, pvhv_ioctl_enable_cap },
 	{ KVM_IRQFD, 0, pvhv_ioctl_irqfd },
 	{ KVM_IOEVENTFD, 0, pvhv_ioctl_ioeventfd },
+	{ PVHV_SET_DOORBELL, 0, pvhv_ioctl_set_doorbell },
 	{ KVM_SET_GSI_ROUTING, PVHV_IOC_RAW, pvhv_ioctl_set_gsi_routing },
 	{ KVM_CREATE_IRQCHIP, PVHV_IOC_LOCK, pvhv_ioctl_create_irqchip },
 	{ KVM_GET_IRQCHIP, PVHV_IOC_IRQCHIP, pvhv_ioctl_get_irqchip },

@@ -76,6 +76,7 @@ int ctl_stats(int argc, char **argv);
 int ctl_metrics(int argc, char **argv);
 int ctl_events(int argc, char **argv);
 int ctl_balloon(int argc, char **argv);
+int ctl_guest(int argc, char **argv);
 int ctl_disk(int argc, char **argv);
 int ctl_net(int argc, char **argv);
 int ctl_console(int argc, char **argv);

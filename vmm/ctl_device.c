@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * pvhvctl's commands for a machine's devices: balloon, disks, networks.
+ * pvhvctl's commands for a machine's devices: balloon, guest, disks, networks.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -46,6 +46,30 @@ int ctl_balloon(int argc, char **argv)
 		return bad_size(argv[2]);
 	return put("PUT", argv[1], "/api/v1/balloon",
 		   json_pack("{s:I}", "target", (json_int_t)size));
+}
+
+int ctl_guest(int argc, char **argv)
+{
+	const char *what = argc > 2 ? argv[2] : "show";
+	json_t *body = NULL;
+	char path[32];
+	u64 ms;
+
+	if (!strcmp(what, "show"))
+		return get(argv[1], "/api/v1/guest");
+	if (strcmp(what, "freeze") && strcmp(what, "thaw") &&
+	    strcmp(what, "renew"))
+		return fail(CTL_ERROR, "guest: '%s' is unknown: use show, freeze, thaw or renew",
+			    what);
+	if (argc > 3) {
+		if (strcmp(what, "freeze") ||
+		    options_number(argv[3], 1, UINT32_MAX, &ms))
+			return fail(CTL_ERROR, "guest: '%s': only freeze takes a number, of milliseconds",
+				    argv[3]);
+		body = json_pack("{s:I}", "timeout_ms", (json_int_t)ms);
+	}
+	snprintf(path, sizeof(path), "/api/v1/guest/%s", what);
+	return put("POST", argv[1], path, body);
 }
 
 /* "iops=N" "bps=RATE": both are numbers of the API. */

@@ -8,12 +8,14 @@
  *  3. Messages: a GSI beyond the chip's pins is routed to one MSI each.  The
  *     kernel takes its routing as a whole, so a copy of it is kept here.
  *  4. Eventfds: as a GSI (irqfd), and as what a port or an address signals
- *     (ioeventfd).
+ *     (ioeventfd) or a hypercall of the pvhv bus (doorbell).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+
+#include <linux/pvhv.h>
 
 #include "vmm.h"
 
@@ -218,4 +220,11 @@ int irq_ioeventfd(struct vm *vm, int fd, u64 addr, u32 len, bool pio, bool on)
 
 	return ioctl(vm->fd, KVM_IOEVENTFD, &io) ?
 	       refused(vm, "a doorbell") : 0;
+}
+
+int irq_doorbell(struct vm *vm, int fd, u32 number)
+{
+	struct pvhv_doorbell bell = { .id = number, .fd = fd };
+
+	return ioctl(vm->fd, PVHV_SET_DOORBELL, &bell) ? -errno : 0;
 }

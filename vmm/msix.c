@@ -80,6 +80,22 @@ void msix_set_vector(struct msix *m, u16 source, u16 vector)
 	bind(m, &m->sources[source]);
 }
 
+/* A whole vector in one step; false: the machine refuses the message. */
+bool msix_set_message(struct msix *m, u16 vector, u64 addr, u32 data, bool on)
+{
+	struct msix_entry *e = &m->entries[vector];
+	u16 source;
+
+	e->reg[REG_ADDR] = addr;
+	e->reg[REG_UPPER] = addr >> 32;
+	e->reg[REG_DATA] = data;
+	e->reg[REG_CTRL] = on ? 0 : PCI_MSIX_ENTRY_CTRL_MASKBIT;
+	for (source = 0; source < m->nr_sources; source++)
+		if (m->sources[source].vector == vector)
+			bind(m, &m->sources[source]);
+	return entry_masked(m, e) || route(m, e);
+}
+
 /* By doublewords, or two of them, as the specification has it. */
 static bool table_access(const struct msix *m, u64 off, u32 len)
 {

@@ -19,7 +19,7 @@
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
 	OPT_EXIT_PORT, OPT_RNG, OPT_PORT, OPT_BALLOON, OPT_SANDBOX, OPT_USER,
-	OPT_CHROOT, OPT_RESTORE, OPT_HELP, OPT_VERSION
+	OPT_CHROOT, OPT_RESTORE, OPT_BUS, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -35,6 +35,7 @@ static const struct option longs[] = {
 	{ "port", required_argument, NULL, OPT_PORT },
 	{ "balloon", optional_argument, NULL, OPT_BALLOON },
 	{ "rng", optional_argument, NULL, OPT_RNG },
+	{ "bus", required_argument, NULL, OPT_BUS },
 	{ "control", required_argument, NULL, OPT_CONTROL },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
@@ -74,6 +75,8 @@ void options_help(void)
 	      "      --balloon[=target=SIZE,reporting=on|off,oom=on|off]\n"
 	      "                         memory that the guest gives back (virtio-balloon)\n"
 	      "      --rng[=bps=RATE]   entropy of the host for the guest (virtio-rng)\n"
+	      "      --bus pci|pvhv     where the devices are: on PCI, for stock kernels (default),\n"
+	      "                         or on the pvhv bus, for guests with its drivers\n"
 	      "      --exit-port        a byte that the guest writes to port 0xf4 ends\n"
 	      "                         pvhv-run with that status\n"
 	      "      --control PATH     socket that pvhvctl and curl control the machine by\n"
@@ -277,6 +280,15 @@ static int parse_sandbox(struct options *opt, const char *text)
 	return 0;
 }
 
+static int parse_bus(struct options *opt, const char *text)
+{
+	if (strcmp(text, "pci") && strcmp(text, "pvhv"))
+		return fail(-EINVAL, "--bus: '%s' is unknown: use pci or pvhv",
+			    text);
+	opt->bus = strcmp(text, "pvhv") ? BUS_PCI : BUS_PVHV;
+	return 0;
+}
+
 static int unknown(int argc, char **argv, int at)
 {
 	/* getopt names a short option, and else stands after the long one. */
@@ -337,6 +349,8 @@ static int parse_one(struct options *opt, int c)
 		return parse_balloon(opt, optarg);
 	case OPT_RNG:
 		return parse_rng(opt, optarg);
+	case OPT_BUS:
+		return parse_bus(opt, optarg);
 	case OPT_CONTROL:
 		if (!*optarg)
 			return fail(-EINVAL, "--control: no path: give one, or none");
@@ -412,6 +426,7 @@ static const struct {
 	{ 'd', "d", true }, { OPT_DISK, "disk", true }, { 'n', "net", true },
 	{ OPT_PORT, "port", true }, { OPT_BALLOON, "balloon", false },
 	{ OPT_RNG, "rng", false }, { OPT_EXIT_PORT, "exit-port", false },
+	{ OPT_BUS, "bus", false },
 };
 
 /* Before its value is cut into pieces. */

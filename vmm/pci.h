@@ -159,6 +159,7 @@ int msix_init(struct msix *m, const struct pci_host *host, u16 nr,
 void msix_fini(struct msix *m);
 void msix_control(struct msix *m, u16 control);
 void msix_set_vector(struct msix *m, u16 source, u16 vector);
+bool msix_set_message(struct msix *m, u16 vector, u64 addr, u32 data, bool on);
 void msix_table_read(const struct msix *m, u64 off, u8 *data, u32 len);
 void msix_table_write(struct msix *m, u64 off, const u8 *data, u32 len);
 void msix_pending_read(const struct msix *m, u64 off, u8 *data, u32 len);

@@ -29,6 +29,8 @@ static const struct ctl_command commands[] = {
 	  "power button, and wait; --now: end it at once", 1, -1, ctl_stop },
 	{ "balloon", "MACHINE [SIZE]", "memory it should keep", 1, 2,
 	  ctl_balloon },
+	{ "guest", "MACHINE [show|freeze [MS]|thaw|renew]",
+	  "its panics; file systems stand still", 1, 3, ctl_guest },
 	{ "disk", "list|show|resize|limits ...", "its disks", 0, -1, ctl_disk },
 	{ "net", "list|show|limits|link|announce ...", "its networks", 0, -1, ctl_net },
 	{ "snapshot-disk", "MACHINE DISK PATH [--overlay PATH]",

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "vmm.h"
+#include "virtio_bus.h"
 
 #define MSR_MTRR_DEF_TYPE	0x2ff
 #define MTRR_ENABLE		(1u << 11)
@@ -42,7 +42,11 @@ static int set_cpuid(struct vcpu *vcpu)
 		return fail(-errno, "%s: cannot read the supported CPUID: %s",
 			    vm->opt->dev, strerror(errno));
 	cpuid_for_vcpu(cpuid, vcpu->id, vm->opt->cpus, deadline);
-	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid))
+	ret = para_cpuid(&cpuid, vm->bus);
+	if (ret)
+		ret = fail(ret, "cannot tell the guest of its bus: %s",
+			   strerror(-ret));
+	else if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid))
 		ret = fail(-errno, "%s: vCPU %u: cannot set CPUID: %s",
 			   vm->opt->dev, vcpu->id, strerror(errno));
 	free(cpuid);

@@ -37,6 +37,13 @@ static void tell_main(struct virtio *v, unsigned int what)
 	loop_wake();
 }
 
+/* For transports that show registers by themselves; under the lock. */
+static void changed(struct virtio *v)
+{
+	if (v->transport && v->transport->changed)
+		v->transport->changed(v);
+}
+
 /* The register side. */
 
 u8 virtio_status(struct virtio *v)
@@ -76,6 +83,7 @@ void virtio_set_status(struct virtio *v, u8 status)
 	v->status |= set;
 	if (set & VIRTIO_CONFIG_S_DRIVER_OK)
 		tell_main(v, PENDING_START);
+	changed(v);
 out:
 	pthread_mutex_unlock(&v->lock);
 }
@@ -151,8 +159,16 @@ void virtio_config_write(struct virtio *v, u32 off, const u8 *data, u32 len)
 			v->written_off = off;
 		if (off + len > v->written_end)
 			v->written_end = off + len;
+		changed(v);
 		tell_main(v, PENDING_CONFIG);
 	}
+	pthread_mutex_unlock(&v->lock);
+}
+
+void virtio_show(struct virtio *v)
+{
+	pthread_mutex_lock(&v->lock);
+	changed(v);
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -278,6 +294,7 @@ static void finish_reset(struct virtio *v)
 	v->written_end = 0;
 	v->status = 0;
 	v->resetting = false;
+	changed(v);
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -511,6 +528,7 @@ void virtio_break(struct virtio *v, const char *fmt, ...)
 	pthread_mutex_lock(&v->lock);
 	v->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	ready = v->status & VIRTIO_CONFIG_S_DRIVER_OK;
+	changed(v);
 	pthread_mutex_unlock(&v->lock);
 	if (ready && v->transport)
 		v->transport->notify_config(v);
@@ -593,16 +611,17 @@ void virtio_kick_later(struct virtio *v, unsigned int queue)
 
 void virtio_config_set(struct virtio *v, u32 off, const void *data, u32 len)
 {
-	bool changed = false;
+	bool news = false;
 
 	pthread_mutex_lock(&v->lock);
 	if (config_holds(v, off, len) && memcmp(v->config + off, data, len)) {
 		memcpy(v->config + off, data, len);
 		v->generation++;
-		changed = true;
+		changed(v);
+		news = true;
 	}
 	pthread_mutex_unlock(&v->lock);
-	if (changed)
+	if (news)
 		notify_config(v);
 }
 

@@ -23,6 +23,8 @@
 #include "net.h"
 #include "virtio.h"
 #include "virtio_balloon.h"
+#include "virtio_bus.h"
+#include "virtio_guest.h"
 
 static const struct {
 	int cap;
@@ -356,6 +358,17 @@ static int create_rng(struct vm *vm)
 	return v ? vm_add_virtio(vm, v) : -ENOMEM;
 }
 
+/* No stock kernel has a driver for it: it is where pvdrivers/ are. */
+static int create_guest_device(struct vm *vm)
+{
+	struct virtio *v;
+
+	if (vm->opt->bus != BUS_PVHV)
+		return 0;
+	v = virtio_guest_create(&vm->mem);
+	return v ? vm_add_virtio(vm, v) : -ENOMEM;
+}
+
 static int create_balloon(struct vm *vm)
 {
 	if (!vm->opt->balloon)
@@ -400,6 +413,8 @@ int vm_create(struct vm *vm)
 		ret = ports_create(vm);
 	if (!ret)
 		ret = create_balloon(vm);
+	if (!ret)
+		ret = create_guest_device(vm);
 	if (!ret)
 		ret = create_rng(vm);
 	if (!ret)
@@ -546,6 +561,8 @@ void vm_destroy(struct vm *vm)
 	if (vm->balloon)
 		balloon_control_remove();
 	devices_destroy(&vm->devices);
+	virtio_bus_destroy(vm->bus);
+	vm->bus = NULL;
 	disks_close(vm);
 	control_vm_end();
 	if (vm->console)

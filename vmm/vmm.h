@@ -83,6 +83,7 @@ typedef int64_t s64;
 #define PORT_PM			0x600	/* sleep control, sleep status, events */
 #define PORT_EXIT		0xf4
 #define PORT_PCI		0xcf8	/* address, data */
+#define PORT_BUS		0xa00	/* two registers each of 64 slots */
 #define PCI_PORT_BASE		0x1000U		/* what PCI devices may use */
 #define PCI_PORT_END		0x10000U
 
@@ -254,6 +255,8 @@ struct balloon_options {
 	bool deflate_on_oom;
 };
 
+enum bus_kind { BUS_PCI, BUS_PVHV };
+
 /* options_args.c: what makes the machine, as it was typed. */
 #define OPTION_ARGS_MAX		64
 
@@ -279,6 +282,7 @@ struct options {
 	const char *control_option;	/* the one that asks for it */
 	char control_default[RUNDIR_MAX];
 	enum console_kind console;
+	enum bus_kind bus;
 	enum mem_pages pages;
 	u64 memory;
 	u32 cpus;
@@ -490,6 +494,7 @@ struct vm {
 	struct devices devices;		/* [c] */
 	struct irq_routes *routes;	/* [c] NULL: the kernel's own */
 	struct pci_bus *pci;		/* [c] NULL: nothing is on it */
+	struct virtio_bus *bus;		/* [c] NULL: the same */
 	struct disks *disks;		/* [c] NULL without */
 	struct ports *ports;		/* [c] NULL without */
 	struct virtio *balloon;		/* [c] NULL without */
@@ -615,6 +620,7 @@ int irq_gsi_alloc(struct vm *vm, unsigned int nr);
 int irq_msi_route(struct vm *vm, u32 gsi, u64 addr, u32 data);
 int irq_irqfd(struct vm *vm, int fd, u32 gsi, bool on);
 int irq_ioeventfd(struct vm *vm, int fd, u64 addr, u32 len, bool pio, bool on);
+int irq_doorbell(struct vm *vm, int fd, u32 number);
 
 /* serial.c: a 16550A. */
 struct serial_host {

@@ -190,7 +190,7 @@ guest_kernels() {
 		release=$(kernel_release "$series") || return 1
 		cp -pu "$(kernel_root "$release")boot/vmlinuz-$release" "$1/vmlinuz-$series" || return 1
 		modules=$(guest_modules "$release") && mkdir -p "$1/modules-$series" &&
-			cp -rpu "$modules/." "$1/modules-$series/" || return 1
+			cp -rpu "$modules/." "$1/modules-$series/" && add_pvdrivers "$1/modules-$series" "$release" || return 1
 	done
 	elf=$(elf_kernel "$(kernel_release 6.1)") && cp -pu "$elf" "$1/vmlinux-6.1"
 }
@@ -216,6 +216,35 @@ make_debian_image() {
 		mv "$dir.tmp" "$dir" || return 1
 	# of earlier states of the tree
 	find "$CACHE" -maxdepth 1 -name 'debian-*' ! -path "$maker-*" -mtime +2 -exec rm -rf {} +
+}
+
+# build_pvdrivers RELEASE: prints the directory with the guest drivers built for that kernel.
+build_pvdrivers() {
+	local release=$1 dir=$TOP/build/guest-$1
+	locked "$TOP/build/.lock-guest-$release" build_pvdrivers_locked "$release" "$dir" || return 1
+	echo "$dir"
+}
+
+build_pvdrivers_locked() {
+	local release=$1 dir=$2 kdir
+	stale "$dir/pvhv_guest.ko" "$TOP/pvdrivers" "$TOP/uapi" || return 0
+	kdir=$(headers_dir "$release") || return 1
+	say "building the guest drivers for $release"
+	make -s -j"$(nproc)" -C "$TOP" pvdrivers KDIR="$kdir" KRELEASE="$release" >&2
+}
+
+# add_pvdrivers TREE RELEASE: into a tree of guest modules, for mkguest
+add_pvdrivers() {
+	local tree=$1 built ko needs
+	built=$(build_pvdrivers "$2") || return 1
+	# virtio and virtio_ring where they are modules
+	needs=$(sed -n 's|^[^:]*/virtio_blk\.ko:||p' "$tree/modules.dep")
+	mkdir -p "$tree/updates"
+	sed -i '/^updates\//d' "$tree/modules.dep"
+	for ko in "$built"/*.ko; do
+		cp -pu "$ko" "$tree/updates/"
+		echo "updates/${ko##*/}:$needs" >>"$tree/modules.dep"
+	done
 }
 
 # Can this machine run guests itself? Prints why not, or nothing: then /dev/pvhv is there, and $1 exists if we loaded the module.

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * virtio_guest.c: what host and guest tell each other besides I/O.
+ */
+#ifndef PVHV_VIRTIO_GUEST_H
+#define PVHV_VIRTIO_GUEST_H
+
+struct mem;
+struct virtio;
+
+struct virtio *virtio_guest_create(const struct mem *mem);
+/* After a restore or as a clone, before the guest runs or while it does. */
+int guest_renew(struct virtio *v);
+
+#endif /* PVHV_VIRTIO_GUEST_H */
