@@ -96,6 +96,13 @@ void handle_state(struct migrate *m, enum migrate_state state)
 	pthread_mutex_unlock(&m->lock);
 }
 
+void handle_total(struct migrate *m)
+{
+	pthread_mutex_lock(&m->lock);
+	m->progress.total = m->blocks.bytes;
+	pthread_mutex_unlock(&m->lock);
+}
+
 int handle_commit(struct migrate *m)
 {
 	int err;
@@ -105,6 +112,13 @@ int handle_commit(struct migrate *m)
 	m->committed = !err;
 	pthread_mutex_unlock(&m->lock);
 	return err;
+}
+
+void handle_uncommit(struct migrate *m)
+{
+	pthread_mutex_lock(&m->lock);
+	m->committed = false;
+	pthread_mutex_unlock(&m->lock);
 }
 
 bool handle_cancelled(struct migrate *m)

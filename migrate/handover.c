@@ -9,6 +9,7 @@
  *	   runs   <-----------  BYE     nobody will ask any more
  *
  * Instead of TAKEN there may be RELEASED: the destination will never run it.
+ * BYE follows both.
  * If the connection breaks before YOURS was written, the machine is the
  * source's, which runs it and says so as below.  If it breaks after that, only
  * the destination knows: the source asks on a new connection (a header with
@@ -172,9 +173,9 @@ int handover_give(struct migrate *m, struct stream *s)
 		return given(m, TYPE_TAKEN);
 	err = m->ops->release ? m->ops->release(m->vm) : 0;
 	if (err) {
-		verdict(&m->verdict, err, "what only one side may hold is not let go: %s",
-			strerror(-err));
-		return given(m, TYPE_RELEASED);
+		handle_uncommit(m);
+		return verdict(&m->verdict, err, "what only one side may hold is not let go: %s",
+			       strerror(-err));
 	}
 	s->ch.deaf = true;
 	if (stream_put_empty(s, TYPE_YOURS) || stream_get(s, &sec) ||
@@ -182,9 +183,8 @@ int handover_give(struct migrate *m, struct stream *s)
 		stream_close(s);
 		return given(m, ask(m, resolve_until(m)));
 	}
-	/* If this gets lost, the destination waits in vain to be asked, and runs. */
-	if (sec.type == TYPE_TAKEN)
-		stream_put_empty(s, TYPE_BYE);
+	/* If this gets lost, the destination only waits in vain to be asked. */
+	stream_put_empty(s, TYPE_BYE);
 	return given(m, sec.type);
 }
 

@@ -309,8 +309,10 @@ struct migrate {
 int handle_start(struct migrate **out, const struct migrate_ops *ops, void *vm,
 		 const struct migrate_params *params, int (*run)(struct migrate *m), int fd);
 void handle_state(struct migrate *m, enum migrate_state state);
+void handle_total(struct migrate *m);
 /* From here on it cannot be cancelled; -ECANCELED if it was */
 int handle_commit(struct migrate *m);
+void handle_uncommit(struct migrate *m);
 bool handle_cancelled(struct migrate *m);
 int handle_pause(struct migrate *m);
 /* The machine runs here again, after whatever it was */

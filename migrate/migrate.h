@@ -97,7 +97,8 @@ struct migrate_ops {
 
 	/*
 	 * Optional: what only one side may hold, such as locks of disks.
-	 * The source lets go with release() before "yours"; the destination
+	 * The source lets go with release() before "yours", or keeps all of it
+	 * if that fails; the destination
 	 * takes with acquire() after it, before it runs; if that fails, the
 	 * machine is the source's again, which takes them back by acquire().
 	 */
@@ -247,4 +248,22 @@ struct migrate_io {
 	const struct migrate_io_ops *ops;
 };
 
+/*
+ * tls.c: connections by TLS 1.3.  @dir has ca-cert.pem, and server-cert.pem and
+ * server-key.pem for who accepts, client-cert.pem and client-key.pem for who
+ * connects.  NULL or -errno with a reason in @why.
+ */
+struct migrate_tls;
+struct migrate_tls *migrate_tls_load(const char *dir, bool connects, char why[MIGRATE_WHY_MAX]);
+void migrate_tls_free(struct migrate_tls *tls);	/* after the last of its connections */
+/*
+ * The handshake; @fd is the connection's, or closed.  @name: what the other
+ * side's certificate must be for, NULL: anything that the CA has signed.
+ */
+int migrate_io_tls(struct migrate_io **io, struct migrate_tls *tls, int fd, const char *name,
+		   int timeout_ms, char why[MIGRATE_WHY_MAX]);
+/* Makes a directory with all of these files, for the name "pvhv". */
+int migrate_tls_init(const char *dir, char why[MIGRATE_WHY_MAX]);
+
 #endif /* PVHV_MIGRATE_H */
+

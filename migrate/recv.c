@@ -55,7 +55,7 @@ int receive_blocks(struct migrate *m, struct stream *s)
 		err = stream_expect(s, TYPE_BLOCKS, &sec);
 	if (!err)
 		err = blocks_check(&m->blocks, sec.data, sec.len, &m->verdict);
-	m->progress.total = m->blocks.bytes;
+	handle_total(m);
 	return err;
 }
 

@@ -57,7 +57,7 @@ static int set_up(struct save *s)
 		err = blocks_get(&m->blocks, m->ops, m->vm, &m->verdict);
 	if (err)
 		return err;
-	m->progress.total = m->blocks.bytes;
+	handle_total(m);
 	if (getrandom(m->id, sizeof(m->id), 0) != sizeof(m->id))
 		return verdict(&m->verdict, -EIO, "no random numbers");
 	s->run = malloc(RUN_PAGES * PAGE_SIZE);

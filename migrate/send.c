@@ -50,7 +50,7 @@ static int set_up(struct send *s, struct migrate *m)
 	err = blocks_get(&m->blocks, m->ops, m->vm, &m->verdict);
 	if (err)
 		return err;
-	m->progress.total = m->blocks.bytes;
+	handle_total(m);
 	err = open_connection(s, m);
 	if (err)
 		return err;

@@ -282,9 +282,26 @@ static void test_preconditions(void)
 	pair_init(&p, MIB, 0);
 	p.src.save_err = -EBUSY;
 	refused(&p, "cannot be saved", "the source says: the devices' state cannot be saved");
+}
+
+/* What only one side may hold: the source does not let go, or the destination cannot take it; nobody waits for a time-out */
+static int keep(void *arg)
+{
+	return -EIO;
+}
+
+static void test_locks(void)
+{
+	struct pair p;
+
 	pair_init(&p, MIB, 0);
 	p.dst.acquire_err = -EAGAIN;
 	refused(&p, "gave the machine back", "the disk is locked by somebody else");
+	ASSERT_LT(p.received.progress.elapsed_us, 8000000);
+	pair_init(&p, MIB, 0);
+	p.ops.release = keep;
+	refused(&p, "is not let go: Input/output error", "the source says: what only one side may hold");
+	ASSERT_LT(p.received.progress.elapsed_us, 8000000);
 }
 
 static void test_no_destination(void)
@@ -391,6 +408,7 @@ static const struct tap_test tests[] = {
 	TEST(timeout_forces),
 	TEST(force),
 	TEST(preconditions),
+	TEST(locks),
 	TEST(no_destination),
 	TEST_TIMEOUT(cut_to, 300),
 	TEST_TIMEOUT(cut_from, 300),
