@@ -434,8 +434,8 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 		return r;
 	if (!vcpu->lapic && pvhv_set_cr8(vcpu, vcpu->run->cr8))
 		return -EINVAL;
-	if (vcpu->pic_in_user)
-		vcpu->event_check = true;	/* userspace may want a window now */
+	if (vcpu->pic_in_user && vcpu->run->request_interrupt_window)
+		vcpu->event_check = true;
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
 	pvhv_note_thread(vcpu);

@@ -38,6 +38,7 @@ ln -sf "$dev" /dev/kvm || exit 1
 # Each line proves what it says; the last one is printed only if all did.
 cat >workload <<'WORK'
 set -e
+dmesg -n 1
 echo "cpus $(nproc)"
 before=$(sed 's/ .*//; s/\.//' /proc/uptime)
 sleep 1
@@ -62,7 +63,7 @@ boot() { # CPUS NAME ARG...
 	nr=$((nr + 1))
 	bad=0
 	timeout -k 5 250 "$qemu" "$@" -smp "$cpus" -m 256 -nodefaults -no-user-config -display none -vga none -serial stdio -no-reboot \
-		-kernel "$kernel" -initrd initrd -append "console=ttyS0 panic=-1 loglevel=4" >out 2>err </dev/null &
+		-kernel "$kernel" -initrd initrd -append "console=ttyS0 panic=-1 loglevel=7" >out 2>err </dev/null &
 	pid=$!
 	wait $pid
 	status=$?
