@@ -165,7 +165,7 @@ void virtio_config_write(struct virtio *v, u32 off, const u8 *data, u32 len)
 	pthread_mutex_unlock(&v->lock);
 }
 
-void virtio_show(struct virtio *v)
+void virtio_refresh(struct virtio *v)
 {
 	pthread_mutex_lock(&v->lock);
 	changed(v);

@@ -268,7 +268,7 @@ u32 virtio_offered(struct virtio *v, u32 select);
 u32 virtio_acked(struct virtio *v, u32 select);
 void virtio_ack(struct virtio *v, u32 select, u32 bits);
 u8 virtio_generation(struct virtio *v);
-void virtio_show(struct virtio *v);	/* calls the transport's changed() */
+void virtio_refresh(struct virtio *v);	/* calls the transport's changed() */
 void virtio_config_read(struct virtio *v, u32 off, u8 *data, u32 len);
 void virtio_config_write(struct virtio *v, u32 off, const u8 *data, u32 len);
 

@@ -256,7 +256,7 @@ static void set_frame(struct slot *s, u32 frame)
 		show_identity(s);
 	}
 	pthread_mutex_unlock(&s->page_lock);
-	virtio_show(s->v);
+	virtio_refresh(s->v);
 }
 
 /* The registers, from vCPU threads. */
