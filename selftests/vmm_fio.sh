@@ -80,7 +80,7 @@ make_fs() {
 	mount -t ext4 -o loop "$1.img" "$1"
 }
 
-for module in loop ext4; do modprobe $module 2>/dev/null; done
+for module in loop crc32c_generic ext4; do modprobe $module 2>/dev/null; done
 if ! make_fs store 320 || ! make_fs tools 160; then
 	echo "1..0 # SKIP no loop devices or no ext4"
 	exit 4

@@ -124,7 +124,7 @@ echo "TAP version 13"
 # --- blocks are shared ------------------------------------------------------------------------------------------------------
 
 modprobe loop 2>/dev/null
-modprobe xfs 2>/dev/null
+for module in crc32c_generic xfs; do modprobe $module 2>/dev/null; done
 mkdir shared
 truncate -s 512M shared.img
 if mkfs.xfs -q shared.img && mount -t xfs -o loop shared.img shared; then
