@@ -128,11 +128,18 @@ for i in $(all); do
 	eval "pid$i=$!"
 	pids="$pids $!"
 done
-until [ "$(how_many ready.\\?)" = "$many" ] || [ $(($(date +%s) - start)) -gt "$seconds" ]; do sleep 2; done
-running=0
-for i in $(all); do
-	eval "pid=\$pid$i"
-	kill -0 $pid 2>/dev/null && running=$((running + 1))
+# how many of them run: in $running
+count() {
+	running=0
+	for i in $(all); do
+		eval "pid=\$pid$i"
+		kill -0 $pid 2>/dev/null && running=$((running + 1))
+	done
+}
+count
+until [ "$(how_many ready.\\?)" = "$many" ] || [ $running -lt "$many" ] || [ $(($(date +%s) - start)) -gt "$seconds" ]; do
+	sleep 2
+	count
 done
 echo "# $running run and $(how_many ready.\\?) are up after $(($(date +%s) - start)) s, $(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo) MiB are left"
 [ "$running" = "$many" ] && [ "$(how_many ready.\\?)" = "$many" ]
