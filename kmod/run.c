@@ -429,9 +429,11 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 	sigset_t saved;
 	int r;
 
-	r = pvhv_sync_regs_in(vcpu);
-	if (r)
-		return r;
+	if (unlikely(vcpu->run->kvm_dirty_regs || vcpu->run->kvm_valid_regs)) {
+		r = pvhv_sync_regs_in(vcpu);
+		if (r)
+			return r;
+	}
 	if (!vcpu->lapic && pvhv_set_cr8(vcpu, vcpu->run->cr8))
 		return -EINVAL;
 	if (vcpu->pic_in_user && vcpu->run->request_interrupt_window)
@@ -443,7 +445,8 @@ int pvhv_vcpu_run(struct pvhv_vcpu *vcpu)
 	r = run_with_fpu(vcpu);
 	pvhv_vcpu_put(vcpu);
 	publish_run_state(vcpu);
-	pvhv_sync_regs_out(vcpu);
+	if (unlikely(vcpu->run->kvm_valid_regs))
+		pvhv_sync_regs_out(vcpu);
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &saved, NULL);
 	if (r == -ERESTARTNOINTR)
