@@ -108,11 +108,36 @@ static void give(struct virtio_balloon *b, u32 pfn, u32 nr)
 	b->stats.inflated_bytes += nr * PAGE_SIZE;
 }
 
-static int compare(const void *a, const void *b)
+static void sift(u32 *pfns, u32 at, u32 nr)
 {
-	u32 x = *(const u32 *)a, y = *(const u32 *)b;
+	u32 child, value = pfns[at];
 
-	return x < y ? -1 : x > y;
+	for (; (child = 2 * at + 1) < nr; at = child) {
+		if (child + 1 < nr && pfns[child + 1] > pfns[child])
+			child++;
+		if (pfns[child] <= value)
+			break;
+		pfns[at] = pfns[child];
+	}
+	pfns[at] = value;
+}
+
+/*
+ * A heap sort.  The C library's qsort() asks for the machine's memory by a
+ * system call that the sandbox does not let pass.
+ */
+static void sort(u32 *pfns, u32 nr)
+{
+	u32 i, largest;
+
+	for (i = nr / 2; i > 0; i--)
+		sift(pfns, i - 1, nr);
+	for (i = nr; i > 1; i--) {
+		largest = pfns[0];
+		pfns[0] = pfns[i - 1];
+		pfns[i - 1] = largest;
+		sift(pfns, 0, i - 1);
+	}
 }
 
 /* Sorted: what is contiguous for the guest and for us is one piece. */
@@ -120,7 +145,7 @@ static void inflate(struct virtio_balloon *b, u32 *pfns, u32 nr)
 {
 	u32 i, run;
 
-	qsort(pfns, nr, sizeof(pfns[0]), compare);
+	sort(pfns, nr);
 	for (i = 0; i < nr; i += run) {
 		for (run = 1; i + run < nr && pfns[i + run] == pfns[i] + run &&
 			      mem_at(b->v.mem, (u64)pfns[i] << PAGE_SHIFT,
