@@ -3,8 +3,10 @@
  * Verifies registers in struct kvm_run (KVM_CAP_SYNC_REGS): what is asked for is there after KVM_RUN and what the ioctls
  * give, what is marked changed is taken, nothing else is; bad bits, bad values, a page that changes meanwhile.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "vm.h"
 
@@ -180,14 +182,40 @@ static void *racer(void *arg)
 	return NULL;
 }
 
+static void no_action(int signal)
+{
+	(void)signal;
+}
+
+/* A guest whose registers were raced with may loop for ever: signals take it out of that. */
+static timer_t kick_main(pthread_t *thread)
+{
+	static const struct itimerspec often = { .it_interval.tv_nsec = 5000000, .it_value.tv_nsec = 5000000 };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2 };
+	struct sigaction action = { .sa_handler = no_action };
+	sigset_t set;
+	timer_t timer;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	ASSERT_EQ(sigaction(SIGUSR2, &action, NULL), 0);
+	ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);
+	ASSERT_EQ(pthread_create(thread, NULL, racer, run), 0);
+	ASSERT_EQ(pthread_sigmask(SIG_UNBLOCK, &set, NULL), 0);
+	ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+	ASSERT_EQ(timer_settime(timer, 0, &often, NULL), 0);
+	return timer;
+}
+
 static void test_race(void)
 {
 	uint64_t end = now_ns() + 3000000000ull;
 	pthread_t thread;
+	timer_t timer;
 
 	start();
 	run->kvm_valid_regs = ALL;
-	ASSERT_EQ(pthread_create(&thread, NULL, racer, run), 0);
+	timer = kick_main(&thread);
 	for (unsigned int i = 0; now_ns() < end; i++) {
 		vcpu_run_raw(vcpu);
 		if (i % 16 == 0)
@@ -197,6 +225,7 @@ static void test_race(void)
 	}
 	racer_ends = true;
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
+	ASSERT_EQ(timer_delete(timer), 0);
 	start();
 	vcpu_run_exit(vcpu, KVM_EXIT_IO);
 	vcpu_run_sync(vcpu, 0x11);

@@ -96,9 +96,7 @@ static int check_host(struct vm *vm)
 	int ret;
 	u32 i;
 
-	ret = mem_check_host(opt->memory);
-	if (!ret)
-		ret = console_host_check("--console", opt->console,
+	ret = console_host_check("--console", opt->console,
 					 opt->console_path);
 	if (!ret)
 		ret = ports_check(opt);
@@ -117,7 +115,10 @@ static int check(struct vm *vm, const struct image *kernel,
 	const struct options *opt = vm->opt;
 	int ret;
 
-	ret = boot_check(kernel, initrd, opt->append, opt->memory, mode);
+	ret = mem_check_host(opt->memory);
+	if (!ret)
+		ret = boot_check(kernel, initrd, opt->append, opt->memory,
+				 mode);
 	if (!ret)
 		ret = check_host(vm);
 	return ret ? ret : vm_open(vm);
@@ -128,7 +129,9 @@ static int build_saved(struct vm *vm)
 {
 	int ret;
 
-	ret = check_host(vm);
+	ret = mem_check_host(vm->opt->memory);
+	if (!ret)
+		ret = check_host(vm);
 	if (!ret)
 		ret = vm_create(vm);
 	return ret ? ret : vm_add_vcpus(vm);
