@@ -131,11 +131,11 @@ result $code "resume"
 "$ctl" metrics vm >metrics && awk '
 	/^# HELP / { help[$3] = 1; next }
 	/^# TYPE / { if (!help[$3] || ($4 != "counter" && $4 != "gauge")) bad = 1; type[$3] = $4; next }
-	{ name = $1; sub(/{.*/, "", name)
-	  if (!type[name] || $0 !~ /^pvhv_[a-z0-9_]+{vm="vm"(,[a-z]+="[^"]*")*} [0-9.e+-]+$/) { print "# " $0; bad = 1 }
+	{ name = $1; sub(/[{].*/, "", name)
+	  if (!type[name] || $0 !~ /^pvhv_[a-z0-9_]+[{]vm="vm"(,[a-z]+="[^"]*")*[}] [0-9.e+-]+$/) { print "# " $0; bad = 1 }
 	  if (type[name] == "counter" && name !~ /_total$/) bad = 1
 	  seen++ }
-	/^pvhv_vcpu_exits_total{vm="vm",vcpu="[01]"} [1-9]/ { exits++ }
+	/^pvhv_vcpu_exits_total[{]vm="vm",vcpu="[01]"[}] [1-9]/ { exits++ }
 	END { exit bad || seen < 20 || exits != 2 }' metrics
 result $? "metrics are Prometheus', with the kernel's of each vCPU"
 
