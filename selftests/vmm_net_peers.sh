@@ -112,8 +112,9 @@ WORK
 "$mkguest" --add workload --kernel 6.1 --modules virtio_pci,virtio_net initrd 'sh workload' || exit 1
 
 start() { # NAME OWN NEXT CPUS NET
+	: >"$1.out"
 	"$run" --dev "$dev" --kernel "$guests/vmlinuz-6.1" --initrd initrd --name "$1" --cpus "$4" --memory 128M --net "$5" \
-		--append "console=ttyS0 loglevel=4 panic=-1 own=$2 next=$3" >"$1.out" 2>"$1.err" </dev/null &
+		--append "console=ttyS0 loglevel=4 panic=-1 own=$2 next=$3" >>"$1.out" 2>"$1.err" </dev/null &
 	pids="$pids $!"
 }
 
