@@ -227,14 +227,16 @@ static bool parse_field(struct http_request *req, char *line)
 static bool parse_length(struct http_request *req, const char *text)
 {
 	size_t digits = strspn(text, "0123456789");
+	uint64_t size;
 
 	if (!digits || text[digits])
 		return refuse(req, 400, "bad Content-Length");
 	if (digits > LENGTH_DIGITS)
 		return refuse(req, 413, "the body is too long");
-	req->left = strtoull(text, NULL, 10);
-	if (req->left > HTTP_BODY_MAX)
+	size = strtoull(text, NULL, 10);
+	if (size > HTTP_BODY_MAX)
 		return refuse(req, 413, "the body is too long");
+	req->left = size;
 	req->has_length = true;
 	return true;
 }
@@ -352,6 +354,7 @@ static bool put_body(struct http_request *req, char c)
 static bool parse_chunk_line(struct http_request *req)
 {
 	size_t len = req->line_len, digits = 0, i;
+	uint64_t size;
 
 	if (!len || req->chunk[len - 1] != '\r')
 		return refuse(req, 400, "bad size of a chunk");
@@ -366,9 +369,10 @@ static bool parse_chunk_line(struct http_request *req)
 		return refuse(req, 400, "bad size of a chunk");
 	if (digits > CHUNK_DIGITS)
 		return refuse(req, 413, "the body is too long");
-	req->left = strtoull(req->chunk, NULL, 16);
-	if (req->left > HTTP_BODY_MAX - req->body_len)
+	size = strtoull(req->chunk, NULL, 16);
+	if (size > HTTP_BODY_MAX - req->body_len)
 		return refuse(req, 413, "the body is too long");
+	req->left = size;
 	req->line_len = 0;
 	req->state = req->left ? HTTP_CHUNK_DATA : HTTP_TRAILER;
 	return true;
