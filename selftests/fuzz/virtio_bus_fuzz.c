@@ -47,7 +47,7 @@ static void idle(void)
 	fakeloop_run(40);
 	for (i = 0; i < BUSDEV_GSIS; i++)
 		CHECK(busdev_irqfd[i] >= 0 && busdev_irqfd[i] <= BUSDEV_QUEUES + 1);
-	virtio_show(echo);
+	virtio_refresh(echo);
 	if (!p)
 		return;
 	CHECK(p == page());
