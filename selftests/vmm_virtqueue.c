@@ -91,6 +91,85 @@ static void test_direct(void)
 	ASSERT(!virtq_publish(&q));		/* nothing new */
 }
 
+/* The pages of the log's bits, taken out of it: there are none beyond 64 * 16 */
+static u64 *logged(void)
+{
+	static u64 bits[MEM_SIZE / MEM_LOG_PAGE / 64];
+
+	memset(bits, 0, sizeof(bits));
+	mem_log_take(&mem, mem.host, mem.size, bits);
+	return bits;
+}
+
+static bool is_logged(const u64 *bits, u64 gpa)
+{
+	return bits[gpa / MEM_LOG_PAGE / 64] >> gpa / MEM_LOG_PAGE % 64 & 1;
+}
+
+static unsigned int nr_logged(const u64 *bits)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < MEM_SIZE / MEM_LOG_PAGE / 64; i++)
+		nr += __builtin_popcountll(bits[i]);
+	return nr;
+}
+
+/* While it is asked for, every page that the device writes is logged, and no other */
+static void test_log(void)
+{
+	const struct vring_piece pieces[] = { { DATA, 16, false }, { DATA + 4000, 200, true }, { DATA + 0x5000, 8192, true } };
+	const u64 *bits;
+
+	setup(8, 0);
+	vring_add(&drv, pieces, 3);
+	vring_show(&drv, false);
+	ASSERT_EQ(virtq_pop(&q, &buf), 1);
+	virtq_push(&q, &buf, 10);
+	ASSERT(virtq_publish(&q));
+	ASSERT_EQ(mem_log_start(&mem), 0);
+	ASSERT_EQ(nr_logged(logged()), 0);	/* of before */
+
+	vring_add(&drv, pieces, 3);
+	vring_show(&drv, false);
+	ASSERT_EQ(virtq_pop(&q, &buf), 1);
+	ASSERT_EQ(nr_logged(logged()), 0);
+	virtq_push(&q, &buf, 201);		/* one byte of the third */
+	bits = logged();
+	ASSERT(is_logged(bits, drv.at.used) && is_logged(bits, DATA) && is_logged(bits, DATA + 0x1000) &&
+	       is_logged(bits, DATA + 0x5000));
+	ASSERT_EQ(nr_logged(bits), 4);
+	ASSERT_EQ(nr_logged(logged()), 0);	/* taken */
+	virtq_publish(&q);
+	ASSERT_EQ(nr_logged(logged()), 1);
+	virtq_kicks_off(&q);
+	ASSERT_EQ(nr_logged(logged()), 1);
+	virtq_kicks_on(&q);
+	ASSERT(is_logged(logged(), drv.at.used));
+
+	vring_add(&drv, pieces, 3);
+	vring_show(&drv, false);
+	ASSERT_EQ(virtq_pop(&q, &buf), 1);
+	virtq_push(&q, &buf, 8392);		/* all */
+	bits = logged();
+	ASSERT(is_logged(bits, DATA + 0x6000));
+	ASSERT_EQ(nr_logged(bits), 5);
+
+	ASSERT_EQ(mem_write(&mem, 0x2ffe, "abcd", 4), 0);
+	bits = logged();
+	ASSERT(is_logged(bits, 0x2000) && is_logged(bits, 0x3000));
+	ASSERT_EQ(nr_logged(bits), 2);
+	mem_release(&mem, mem_at(&mem, 0x200000, 4096), 0x100000);
+	ASSERT_EQ(nr_logged(logged()), 256);
+
+	ASSERT_EQ(mem_write(&mem, 0x2ffe, "abcd", 4), 0);
+	ASSERT_EQ(mem_log_start(&mem), 0);	/* again: from nothing */
+	ASSERT_EQ(nr_logged(logged()), 0);
+	mem_log_stop(&mem);
+	ASSERT_EQ(mem_write(&mem, 0x2ffe, "abcd", 4), 0);
+	ASSERT_EQ(nr_logged(logged()), 0);
+}
+
 static void test_slice(void)
 {
 	u8 a[10], b[1], c[5];
@@ -637,6 +716,7 @@ static void test_state(void)
 
 static const struct tap_test tests[] = {
 	TEST(direct),
+	TEST(log),
 	TEST(slice),
 	TEST(indirect),
 	TEST(wrap),

@@ -7,8 +7,10 @@
  *  2. mem_at() is the only way from a guest address to a pointer; all else
  *     here is made of it.  A range that is not wholly RAM gives NULL.
  *  3. mem_release(): memory that the guest does not need any more.
+ *  4. The log of what is written here and not by the guest.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
@@ -93,6 +95,7 @@ err:
 int mem_init(struct mem *mem, u64 size, enum mem_pages pages)
 {
 	memset(mem, 0, sizeof(*mem));
+	atomic_init(&mem->logging, false);
 	mem->fd = -1;
 	mem->size = size;
 	mem->page = pages == MEM_PAGES_1G ? GIB : pages == MEM_PAGES_2M ?
@@ -122,6 +125,8 @@ void mem_fini(struct mem *mem)
 		munmap(mem->host, mem->size);
 	if (mem->fd >= 0)
 		close(mem->fd);
+	free(mem->log);
+	mem->log = NULL;
 	mem->host = NULL;
 	mem->fd = -1;
 }
@@ -143,6 +148,7 @@ int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len)
 	if (!p)
 		return -EFAULT;
 	memcpy(p, data, len);
+	mem_wrote(mem, p, len);
 	return 0;
 }
 
@@ -165,9 +171,54 @@ void mem_release(const struct mem *mem, void *host, u64 len)
 	uintptr_t start = ALIGN_UP((uintptr_t)host, mem->page);
 	uintptr_t end = ALIGN_DOWN((uintptr_t)host + len, mem->page);
 
-	if (start < end)
-		madvise((void *)start, end - start,
-			mem->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED);
+	if (start >= end)
+		return;
+	madvise((void *)start, end - start,
+		mem->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED);
+	mem_wrote(mem, (void *)start, end - start);
+}
+
+/* Once made it stays, since other threads may still be about to set a bit. */
+int mem_log_start(struct mem *mem)
+{
+	u64 words = ALIGN_UP(mem->size / MEM_LOG_PAGE, 64) / 64, i;
+
+	if (!mem->log)
+		mem->log = calloc(words, sizeof(*mem->log));
+	if (!mem->log)
+		return -ENOMEM;
+	for (i = 0; i < words; i++)
+		atomic_store_explicit(&mem->log[i], 0, memory_order_relaxed);
+	atomic_store(&mem->logging, true);
+	return 0;
+}
+
+void mem_log_stop(struct mem *mem)
+{
+	atomic_store(&mem->logging, false);
+}
+
+/* Blocks begin at a multiple of 64 pages: HIGH_RAM_BASE's at LOW_RAM_MAX. */
+_Static_assert(LOW_RAM_MAX % (64 * MEM_LOG_PAGE) == 0, "whole words of the log");
+
+void mem_log_take(struct mem *mem, const void *host, u64 len, u64 *bitmap)
+{
+	u64 first = ((const u8 *)host - mem->host) / MEM_LOG_PAGE / 64;
+	u64 words = ALIGN_UP(len / MEM_LOG_PAGE, 64) / 64, i;
+
+	for (i = 0; i < words; i++)
+		if (atomic_load_explicit(&mem->log[first + i],
+					 memory_order_relaxed))
+			bitmap[i] |= atomic_exchange(&mem->log[first + i], 0);
+}
+
+void mem_log_mark(const struct mem *mem, const volatile void *host, u64 len)
+{
+	u64 at = (const volatile u8 *)host - mem->host, page;
+
+	for (page = at / MEM_LOG_PAGE; len && page <= (at + len - 1) / MEM_LOG_PAGE;
+	     page++)
+		atomic_fetch_or(&mem->log[page / 64], 1ULL << page % 64);
 }
 
 /* From the file straight into RAM: no copy is held in between. */

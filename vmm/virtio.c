@@ -447,6 +447,16 @@ bool virtio_quiet(const struct virtio *v)
 	return v->paused && !v->started && !v->stopping;
 }
 
+/* One that is paused will begin anew by itself. */
+void virtio_log_writes(struct virtio *v, bool log)
+{
+	if (!v->ops->hide_writes || !v->ops->hide_writes(v, !log) ||
+	    v->paused || !v->started)
+		return;
+	virtio_pause(v);
+	virtio_resume(v);
+}
+
 /* Kicks. */
 
 /* At the end of a turn, so that one look at the ring serves all of it. */

@@ -124,6 +124,11 @@ struct virtio_ops {
 	/* Optional: the device's own fields, beside the core's. */
 	void (*save)(struct virtio *v, struct state *st);
 	int (*load)(struct virtio *v, const struct state_section *sec);
+	/*
+	 * Optional: from the next start on, guest memory may be written behind
+	 * mem_wrote()'s back, or not.  True if that needs one now.
+	 */
+	bool (*hide_writes)(struct virtio *v, bool may);
 	void (*destroy)(struct virtio *v);
 };
 
@@ -260,6 +265,8 @@ void virtio_service(struct virtio *v);	/* after loop_wake() */
 void virtio_pause(struct virtio *v);
 void virtio_resume(struct virtio *v);
 bool virtio_quiet(const struct virtio *v);	/* paused and nothing in flight */
+/* All that is written to guest memory is logged from now on, or need not be. */
+void virtio_log_writes(struct virtio *v, bool log);
 
 /* Register side, any thread. */
 u8 virtio_status(struct virtio *v);
@@ -294,6 +301,7 @@ void vm_virtio_close(struct vm *vm);
 void vm_virtio_pause(struct vm *vm);
 void vm_virtio_resume(struct vm *vm);
 bool vm_virtio_quiet(const struct vm *vm);
+void vm_virtio_log_writes(struct vm *vm, bool log);
 
 /* virtio_rng.c */
 struct virtio *virtio_rng_create(const struct mem *mem, const char *label,

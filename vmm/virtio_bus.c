@@ -83,6 +83,12 @@ static void show_config(struct slot *s, const u8 *config)
 	memcpy(s->shown, config, sizeof(s->shown));
 }
 
+/* Under page_lock, after something was written to it. */
+static void page_written(struct slot *s)
+{
+	mem_wrote(s->v->mem, s->page, sizeof(*s->page));
+}
+
 static void show_identity(struct slot *s)
 {
 	const struct virtio *v = s->v;
@@ -111,6 +117,7 @@ static void changed(struct virtio *v)
 			show_config(s, v->config);
 		atomic_store_explicit((_Atomic u32 *)&s->page->status, v->status,
 				      memory_order_release);
+		page_written(s);
 	}
 	pthread_mutex_unlock(&s->page_lock);
 }
@@ -236,6 +243,7 @@ static void command(struct slot *s, u32 number)
 	result = execute(s, number, &arg);
 	atomic_store_explicit((_Atomic u32 *)&s->page->result, result,
 			      memory_order_release);
+	page_written(s);
 }
 
 /* Frame 0 is where the first page is, and no page to share. */
@@ -254,6 +262,7 @@ static void set_frame(struct slot *s, u32 frame)
 		memset(page, 0, sizeof(struct pvhv_bus_page));
 		s->page->generation = s->generation;
 		show_identity(s);
+		page_written(s);
 	}
 	pthread_mutex_unlock(&s->page_lock);
 	virtio_refresh(s->v);

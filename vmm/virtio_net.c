@@ -202,7 +202,8 @@ static void vnet_start(struct virtio *v)
 		vnet_rx_start(n, i);
 		vnet_tx_start(n, i);
 	}
-	if (n->vhost && v->transport && v->transport->calls_reach(v))
+	if (n->vhost && !n->no_foreign && v->transport &&
+	    v->transport->calls_reach(v))
 		start_foreign(n);
 	ret = net_start(n->net, &front, n->active, n->offload, n->foreign);
 	if (ret)
@@ -264,6 +265,15 @@ static void vnet_reset(struct virtio *v)
 	virtio_config_set(v, offsetof(struct virtio_net_config, mac),
 			  n->own_mac, ETH_ALEN);
 	vnet_set_status(n, 0, VIRTIO_NET_S_ANNOUNCE);
+}
+
+/* vhost could log them, but for as long as a move takes we do its work. */
+static bool vnet_hide_writes(struct virtio *v, bool may)
+{
+	struct virtio_net *n = from(v);
+
+	n->no_foreign = !may;
+	return n->vhost && n->foreign != may;
 }
 
 /* Saved and loaded. */
@@ -363,6 +373,7 @@ static const struct virtio_ops vnet_ops = {
 	.reset = vnet_reset,
 	.save = vnet_save,
 	.load = vnet_load,
+	.hide_writes = vnet_hide_writes,
 	.destroy = vnet_destroy,
 };
 

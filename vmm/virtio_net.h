@@ -60,6 +60,7 @@ struct virtio_net {
 	u8 own_mac[ETH_ALEN];		/* [c] until the driver sets another */
 
 	bool foreign;			/* vhost moves the frames */
+	bool no_foreign;		/* it may not: its writes are not logged */
 	bool fresh;			/* not started since the reset */
 	unsigned int active;		/* pairs that the driver uses */
 	u32 offload;			/* NET_OFFLOAD_ */

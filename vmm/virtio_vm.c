@@ -4,7 +4,7 @@
  *  1. vm_add_virtio(): a device into the machine, on the bus of --bus, which is
  *     made for the first of them.
  *  2. What that bus asks of the machine's interrupt chip.
- *  3. Opened, served, paused and closed together.
+ *  3. Opened, served, paused and closed together; what they write is logged.
  */
 #include <errno.h>
 #include <sys/ioctl.h>
@@ -133,6 +133,15 @@ void vm_virtio_resume(struct vm *vm)
 
 	for (v = vm->virtios; v; v = v->next)
 		virtio_resume(v);
+}
+
+/* Before the log of the guest's own writes begins, after it has ended. */
+void vm_virtio_log_writes(struct vm *vm, bool log)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		virtio_log_writes(v, log);
 }
 
 bool vm_virtio_quiet(const struct vm *vm)

@@ -33,9 +33,10 @@ static u16 load16(const volatile u8 *p)
 	return __atomic_load_n((const volatile u16 *)p, __ATOMIC_ACQUIRE);
 }
 
-static void store16(volatile u8 *p, u16 value)
+static void store16(const struct virtq *q, volatile u8 *p, u16 value)
 {
 	__atomic_store_n((volatile u16 *)p, value, __ATOMIC_RELEASE);
+	mem_wrote(q->mem, p, sizeof(value));
 }
 
 static size_t min_len(size_t a, size_t b)
@@ -246,6 +247,20 @@ void virtq_unpop(struct virtq *q, const struct virtq_buf *buf)
 	q->returned[q->nr_returned++] = buf->head;
 }
 
+/* The first @written bytes of the in pieces are others than before. */
+static void log_written(const struct virtq *q, const struct virtq_buf *buf,
+			u64 written)
+{
+	u16 i;
+
+	for (i = buf->nr_out; written && i < buf->nr_out + buf->nr_in; i++) {
+		size_t part = min_len(buf->iov[i].iov_len, written);
+
+		mem_wrote(q->mem, buf->iov[i].iov_base, part);
+		written -= part;
+	}
+}
+
 void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written)
 {
 	volatile struct vring_used_elem *elem;
@@ -258,13 +273,16 @@ void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written)
 	elem->id = buf->head;
 	elem->len = written;
 	q->used_idx++;
+	mem_wrote(q->mem, elem, sizeof(*elem));
+	if (written)
+		log_written(q, buf, written);
 }
 
 /* The driver may find what was pushed; virtq_publish() will follow. */
 void virtq_show(struct virtq *q)
 {
 	if (virtq_ready(q))
-		store16(q->used + 2, q->used_idx);
+		store16(q, q->used + 2, q->used_idx);
 }
 
 /* Shows the driver what was pushed; true if it wants an interrupt. */
@@ -274,7 +292,7 @@ bool virtq_publish(struct virtq *q)
 
 	if (!virtq_ready(q) || old == new)
 		return false;
-	store16(q->used + 2, new);
+	store16(q, q->used + 2, new);
 	q->published = new;
 	/* Either we see the driver's wish, or it sees our index. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -288,7 +306,7 @@ bool virtq_publish(struct virtq *q)
 void virtq_kicks_off(struct virtq *q)
 {
 	if (virtq_ready(q) && !q->event_idx)
-		store16(q->used, VRING_USED_F_NO_NOTIFY);
+		store16(q, q->used, VRING_USED_F_NO_NOTIFY);
 }
 
 /* True if more has come meanwhile, for which no kick may come. */
@@ -297,10 +315,10 @@ bool virtq_kicks_on(struct virtq *q)
 	if (!virtq_ready(q))
 		return false;
 	if (q->event_idx)
-		store16(q->used + RING_HEAD +
+		store16(q, q->used + RING_HEAD +
 			sizeof(struct vring_used_elem) * q->num, q->last_avail);
 	else
-		store16(q->used, 0);
+		store16(q, q->used, 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return load16(q->avail + 2) != q->last_avail;
 }

@@ -166,10 +166,12 @@ static int widen_apic_ids(struct vm *vm)
 	return 0;
 }
 
-static int set_slot(struct vm *vm, u32 slot, u64 gpa, u64 len, u8 *host)
+static int set_slot(struct vm *vm, u32 slot, u64 gpa, u64 len, u8 *host,
+		    u32 flags)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
+		.flags = flags,
 		.guest_phys_addr = gpa,
 		.memory_size = len,
 		.userspace_addr = (uintptr_t)host,
@@ -182,18 +184,47 @@ static int set_slot(struct vm *vm, u32 slot, u64 gpa, u64 len, u8 *host)
 	return 0;
 }
 
-static int create_memory(struct vm *vm)
+static int set_slots(struct vm *vm, u32 flags)
 {
 	struct mem *mem = &vm->mem;
 	int ret;
 
-	ret = mem_init(mem, vm->opt->memory, vm->opt->pages);
-	if (ret)
-		return ret;
-	ret = set_slot(vm, 0, 0, mem->low, mem->host);
+	ret = set_slot(vm, 0, 0, mem->low, mem->host, flags);
 	if (ret || !mem->high)
 		return ret;
-	return set_slot(vm, 1, HIGH_RAM_BASE, mem->high, mem->host + mem->low);
+	return set_slot(vm, 1, HIGH_RAM_BASE, mem->high, mem->host + mem->low,
+			flags);
+}
+
+/*
+ * The log of pages that the guest writes, by KVM_GET_DIRTY_LOG of slots 0 and
+ * 1.  Where it can be, a page is only watched once it was cleared in the log,
+ * so that starting it costs a large guest nothing.
+ */
+int vm_log_writes(struct vm *vm, bool log)
+{
+	return set_slots(vm, log ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+}
+
+static void choose_log(struct vm *vm)
+{
+	int can = ioctl(vm->dev_fd, KVM_CHECK_EXTENSION,
+			KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.args[0] = can & (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+				  KVM_DIRTY_LOG_INITIALLY_SET),
+	};
+
+	vm->manual_log = can > 0 && !ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
+static int create_memory(struct vm *vm)
+{
+	int ret = mem_init(&vm->mem, vm->opt->memory, vm->opt->pages);
+
+	choose_log(vm);
+	return ret ? ret : set_slots(vm, 0);
 }
 
 /* What the devices tell the machine. */

@@ -165,6 +165,8 @@ struct mem {
 	u64 high;		/* [c] bytes from HIGH_RAM_BASE on */
 	u64 page;		/* [c] what can be given back singly */
 	int fd;			/* [c] memfd of huge pages, or -1 */
+	_Atomic(u64) *log;	/* [c] since the first mem_log_start(): a bit a page */
+	atomic_bool logging;	/* [a] */
 };
 
 int mem_check_host(u64 size);
@@ -174,6 +176,26 @@ void *mem_at(const struct mem *mem, u64 gpa, u64 len);
 int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len);
 int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len);
 void mem_release(const struct mem *mem, void *host, u64 len);
+
+/*
+ * What this process writes to guest memory itself, while somebody wants to
+ * know; what the guest and the kernel write, the kernel knows.  Said after the
+ * write: who reads the page in between is told that it has to again.
+ */
+#define MEM_LOG_PAGE	4096U
+
+int mem_log_start(struct mem *mem);
+void mem_log_stop(struct mem *mem);
+/* Adds bits of [@host, @host + @len) to @bitmap, and forgets them. */
+void mem_log_take(struct mem *mem, const void *host, u64 len, u64 *bitmap);
+void mem_log_mark(const struct mem *mem, const volatile void *host, u64 len);
+static inline void mem_wrote(const struct mem *mem, const volatile void *host,
+			     u64 len)
+{
+	if (__builtin_expect(atomic_load_explicit(&mem->logging,
+						  memory_order_acquire), 0))
+		mem_log_mark(mem, host, len);
+}
 
 struct image;
 int mem_load(const struct mem *mem, u64 gpa, const struct image *img, u64 off,
@@ -487,6 +509,7 @@ struct vm {
 	int dev_fd;			/* [c] */
 	int fd;				/* [c] */
 	u32 max_cpus;			/* [c] */
+	bool manual_log;		/* [c] KVM_CLEAR_DIRTY_LOG clears, not GET */
 	size_t run_size;		/* [c] */
 	struct mem mem;			/* [c] */
 	struct iobus pio;		/* [c] */
@@ -519,6 +542,7 @@ int vm_open(struct vm *vm);
 int vm_create(struct vm *vm);
 int vm_add_vcpus(struct vm *vm);
 void vm_destroy(struct vm *vm);
+int vm_log_writes(struct vm *vm, bool log);
 int vm_run(struct vm *vm);
 void vm_stop(struct vm *vm, int status);
 void vm_quit(struct vm *vm, int status);
