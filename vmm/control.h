@@ -120,9 +120,10 @@ void metric_label(struct metric_set *set, const char *key, const char *value);
 
 /* kvm_stats.c: the kernel's own numbers of a VM or vCPU. */
 struct kvm_stats;
-struct kvm_stats *kvm_stats_open(int kvm_fd, const char *help);
+int kvm_stats_fd(int kvm_fd);
+struct kvm_stats *kvm_stats_open(int fd, const char *help);
 void kvm_stats_close(struct kvm_stats *ks);
-void kvm_stats_add(struct kvm_stats *ks, int kvm_fd, struct metric_set *set);
+void kvm_stats_add(struct kvm_stats *ks, int fd, struct metric_set *set);
 
 /* All sources' numbers; malloc()ed text, or a new object; NULL: no memory. */
 char *metrics_text(const char *vm, size_t *len);

@@ -18,6 +18,7 @@
 struct vcpu_source {
 	struct control_source source;
 	struct vcpu *vcpu;
+	int stats_fd;
 	char name[12];
 };
 
@@ -25,13 +26,15 @@ static struct {
 	struct vm *vm;
 	struct control_source source;
 	struct vcpu_source *vcpus;
+	u32 nr_vcpus;
 	struct run_notifier notifier;
 	struct kvm_stats *vm_stats;
 	struct kvm_stats *vcpu_stats;
+	int vm_stats_fd;
 	struct timespec start;
 	char name[64];
 	int statm_fd;		/* opened before a chroot hides it */
-} me = { .statm_fd = -1 };
+} me = { .statm_fd = -1, .vm_stats_fd = -1 };
 
 /* A pause that somebody waits for. */
 struct pause_call {
@@ -158,7 +161,7 @@ static void vm_metrics(void *arg, struct metric_set *set)
 	metric_counter_f(set, "cpu_seconds_total",
 			 "CPU time of pvhv-run, the vCPUs included",
 			 clock_s(CLOCK_PROCESS_CPUTIME_ID));
-	kvm_stats_add(me.vm_stats, vm->fd, set);
+	kvm_stats_add(me.vm_stats, me.vm_stats_fd, set);
 }
 
 static double vcpu_seconds(const struct vcpu *vcpu)
@@ -183,7 +186,7 @@ static void vcpu_metrics(void *arg, struct metric_set *set)
 
 	metric_counter_f(set, "cpu_seconds_total", "CPU time of the vCPU",
 			 vcpu_seconds(vs->vcpu));
-	kvm_stats_add(me.vcpu_stats, vs->vcpu->fd, set);
+	kvm_stats_add(me.vcpu_stats, vs->stats_fd, set);
 }
 
 /* Commands. */
@@ -326,13 +329,17 @@ static int add_vcpus(struct vm *vm)
 
 		snprintf(vs->name, sizeof(vs->name), "%u", i);
 		vs->vcpu = &vm->vcpus[i];
+		vs->stats_fd = kvm_stats_fd(vs->vcpu->fd);
 		vs->source.kind = "vcpu";
 		vs->source.name = vs->name;
 		vs->source.arg = vs;
 		vs->source.status = vcpu_status;
 		vs->source.metrics = vcpu_metrics;
 		control_add(&vs->source);
+		me.nr_vcpus++;
 	}
+	me.vcpu_stats = kvm_stats_open(me.vcpus[0].stats_fd,
+				       "From the kernel, of the vCPU");
 	return 0;
 }
 
@@ -361,9 +368,9 @@ int control_vm_start(struct vm *vm)
 	json_object_seed(0);
 	clock_gettime(CLOCK_MONOTONIC, &me.start);
 	me.statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	me.vm_stats = kvm_stats_open(vm->fd, "From the kernel, of the VM");
-	me.vcpu_stats = kvm_stats_open(vm->vcpus[0].fd,
-				       "From the kernel, of the vCPU");
+	me.vm_stats_fd = kvm_stats_fd(vm->fd);
+	me.vm_stats = kvm_stats_open(me.vm_stats_fd,
+				     "From the kernel, of the VM");
 	me.source = (struct control_source){
 		.kind = "vm", .name = me.name, .arg = vm,
 		.status = vm_status, .metrics = vm_metrics,
@@ -380,12 +387,20 @@ int control_vm_start(struct vm *vm)
 /* When all devices are gone: what is left of their commands. */
 void control_vm_end(void)
 {
+	u32 i;
+
 	control_destroy();
 	kvm_stats_close(me.vm_stats);
 	kvm_stats_close(me.vcpu_stats);
+	for (i = 0; i < me.nr_vcpus; i++)
+		if (me.vcpus[i].stats_fd >= 0)
+			close(me.vcpus[i].stats_fd);
 	free(me.vcpus);
+	if (me.vm_stats_fd >= 0)
+		close(me.vm_stats_fd);
 	if (me.statm_fd >= 0)
 		close(me.statm_fd);
 	memset(&me, 0, sizeof(me));
+	me.vm_stats_fd = -1;
 	me.statm_fd = -1;
 }

@@ -2,7 +2,8 @@
 /*
  * The kernel's own statistics of a VM or a vCPU, in KVM's binary format: a
  * file that describes its numbers.  The description is read once and holds for
- * all vCPUs; a file is open only while it is read.
+ * all vCPUs.  Files are opened before the vCPUs run: an ioctl of a vCPU waits
+ * until KVM_RUN returns, which may be never.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -151,18 +152,16 @@ void kvm_stats_close(struct kvm_stats *ks)
 	free(ks);
 }
 
-static int open_stats(int kvm_fd)
+/* @kvm_fd is a VM or a vCPU; -1 where the kernel has none. */
+int kvm_stats_fd(int kvm_fd)
 {
-	int fd = ioctl(kvm_fd, KVM_GET_STATS_FD, NULL);
-
-	return fd < 0 ? -errno : fd;
+	return ioctl(kvm_fd, KVM_GET_STATS_FD, NULL);
 }
 
-/* @kvm_fd is a VM or a vCPU; NULL where the kernel has none. */
-struct kvm_stats *kvm_stats_open(int kvm_fd, const char *help)
+/* NULL without a file. */
+struct kvm_stats *kvm_stats_open(int fd, const char *help)
 {
 	struct kvm_stats *ks = NULL;
-	int fd = open_stats(kvm_fd);
 
 	if (fd < 0)
 		return NULL;
@@ -173,19 +172,16 @@ struct kvm_stats *kvm_stats_open(int kvm_fd, const char *help)
 	}
 	if (ks)
 		ks->help = help;
-	close(fd);
 	return ks;
 }
 
-void kvm_stats_add(struct kvm_stats *ks, int kvm_fd, struct metric_set *set)
+void kvm_stats_add(struct kvm_stats *ks, int fd, struct metric_set *set)
 {
-	int fd = ks ? open_stats(kvm_fd) : -ENOENT;
 	unsigned int i;
 
-	if (fd < 0)
+	if (!ks || fd < 0 ||
+	    read_all(fd, ks->data, ks->data_len, ks->data_offset))
 		return;
-	if (read_all(fd, ks->data, ks->data_len, ks->data_offset))
-		goto out;
 	for (i = 0; i < ks->nr; i++) {
 		const struct kvm_stat *st = &ks->stat[i];
 		u64 value = ks->data[st->offset / sizeof(u64)];
@@ -201,6 +197,4 @@ void kvm_stats_add(struct kvm_stats *ks, int kvm_fd, struct metric_set *set)
 		else
 			metric_gauge(set, st->name, ks->help, value);
 	}
-out:
-	close(fd);
 }
