@@ -128,12 +128,15 @@ for i in $(all); do
 	eval "pid$i=$!"
 	pids="$pids $!"
 done
+# one that has ended and was not waited for is no longer
+alive() { grep -q '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status" 2>/dev/null; }
+
 # how many of them run: in $running
 count() {
 	running=0
 	for i in $(all); do
 		eval "pid=\$pid$i"
-		kill -0 $pid 2>/dev/null && running=$((running + 1))
+		alive $pid && running=$((running + 1))
 	done
 }
 count
@@ -149,7 +152,7 @@ result $? "$many machines run at a time"
 bad=0
 for i in $(all); do
 	eval "pid=\$pid$i"
-	while kill -0 $pid 2>/dev/null && [ $(($(date +%s) - start)) -le "$seconds" ]; do sleep 1; done
+	while alive $pid && [ $(($(date +%s) - start)) -le "$seconds" ]; do sleep 1; done
 	kill -9 $pid 2>/dev/null
 	wait $pid
 	status=$?
