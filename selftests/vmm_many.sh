@@ -88,11 +88,11 @@ pids=$!
 cat >guest <<'GUEST'
 me=$(sed -n 's/.*me=\([0-9]*\).*/\1/p' /proc/cmdline)
 # When the first are done the last have hardly begun
-fetch() { n=0; until wget -q -T 120 -O "$2" "http://10.9.0.1/$1"; do n=$((n + 1)); [ $n -lt 20 ] || return 1; usleep 500000; done; }
+fetch() { n=0; until timeout 120 wget -q -O "$2" "http://10.9.0.1/$1"; do n=$((n + 1)); [ $n -lt 20 ] || return 1; usleep 500000; done; }
 ip addr add 10.9.0.$((me + 100))/24 dev eth0 && ip link set eth0 up || exit 1
 echo ready
 n=0
-until wget -q -T 60 -O /dev/null http://10.9.0.1/go 2>/dev/null; do
+until timeout 60 wget -q -O /dev/null http://10.9.0.1/go 2>/dev/null; do
 	n=$((n + 1))
 	[ $n -lt 1200 ] || exit 1
 	usleep 500000
@@ -178,7 +178,7 @@ done
 result $bad "each disk holds what its machine wrote"
 [ "$(awk '/^oom_kill / { print $2 }' /proc/vmstat)" = "$oom" ]
 result $? "nothing was killed for memory"
-[ "$(ip -o link show master br0 | wc -l)" = 0 ]
+[ "$(ip -o link show | grep -c "master br0")" = 0 ]
 result $? "no tap is left"
 
 echo "1..$nr"
