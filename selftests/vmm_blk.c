@@ -1230,6 +1230,39 @@ static void test_nbd_other_size(void)
 	close_disk(blk);
 }
 
+/* It ends with its last client: neither a resize nor a stop may be taken for that, the disk's end is. */
+static void test_nbd_last_client(void)
+{
+	struct io one;
+	u8 *buf = pages(4096);
+	struct blk *blk;
+	int status;
+
+	begin();
+	if (system("command -v qemu-nbd >/dev/null"))
+		SKIP("no qemu-nbd");
+	image("disk", DISK_LEN);
+	serve("exec qemu-nbd --shared 8 -f raw -k %s/sock %s/disk", dir, dir);
+	blk = open_path(uri());
+	ASSERT_EQ(blk_resize(blk, 0), 0);
+	ASSERT_EQ(io(blk, BLK_WRITE, 0, buf, 4096, 0), 0);
+	stop_server();
+	to_do = 0;
+	io_start(blk, &one, BLK_WRITE, 0, buf, 4096, 0);
+	run_ms(100);
+	blk_stop(blk);
+	finish();
+	ASSERT_EQ(one.err, -ECANCELED);
+	kill(server, SIGCONT);
+	blk_go(blk);
+	ASSERT_EQ(io(blk, BLK_WRITE, 0, buf, 4096, 0), 0);
+	close_disk(blk);
+	alarm(20);
+	ASSERT_OK(waitpid(server, &status, 0));
+	server = 0;
+	ASSERT(WIFEXITED(status) && !WEXITSTATUS(status));
+}
+
 static void test_switch_to_overlay(void)
 {
 	u8 *mem = pages(DISK_LEN), *back = pages(DISK_LEN);
@@ -1359,6 +1392,7 @@ static const struct tap_test tests[] = {
 	TEST(nbd_server_dies),
 	TEST(nbd_hung_server),
 	TEST(nbd_other_size),
+	TEST(nbd_last_client),
 	TEST(switch_to_overlay),
 	TEST(options),
 };

@@ -139,7 +139,7 @@ if mkfs.xfs -q shared.img && mount -t xfs -o loop shared.img shared; then
 	holds shared/snapshot before && lacks shared/snapshot "$after"
 	result $? "it holds what was flushed before, nothing of what came after"
 	[ "$(stat -c %a shared/snapshot)" = 400 ]
-result $? "and is read-only"
+	result $? "and is read-only"
 	take clone-disk shared/clone
 	result $? "a clone"
 	more 5 && holds shared/clone before && lacks shared/clone "$after" && [ "$(stat -c %a shared/clone)" = 600 ]
@@ -178,6 +178,9 @@ result $? "and the guest still goes on"
 "$ctl" disk show snap disk0 >says 2>&1
 grep -qx 'kind: nbd' says && grep -q "over.nbd" says
 result $? "the machine uses the overlay"
+# its server ends with its last client, and a resize connects anew
+"$ctl" disk resize snap disk0 >says 2>&1 && more 3
+result $? "and still does after a resize"
 "$run" --dev "$dev" --kernel "$kernel" --disk path=disk --dry-run >says 2>&1
 [ $? = 1 ] && grep -q 'another program uses' says
 result $? "nobody can write to what is below it"

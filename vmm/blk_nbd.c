@@ -8,16 +8,21 @@
  *  2. The link: when the server goes away, what was with it is held and
  *     started anew when it is back; the guest sees a slow disk.  A server
  *     that comes back with a smaller disk is not taken for the same.
+ *  3. A link that is given up from this side: where the server takes several
+ *     clients, the connection stays until there is another, since a server may
+ *     end with its last client (qemu-nbd without -t, behind an overlay).
  *
  *         DOWN --timer--> CONNECTING --ready--> UP
  *          ^------------------'------ lost -----'
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -44,8 +49,9 @@ struct nbd {
 	enum link link;
 	bool attached;
 	bool dying;			/* freed when its operations have ended */
-	bool can_flush, can_zero;
-	bool refused;			/* that the disk is smaller was said */
+	bool can_flush, can_zero, can_multi;
+	bool gone;			/* that the server is was said */
+	bool refused;			/* and that the disk is smaller */
 	u32 piece_max;
 	u32 backoff_ms;
 	u64 deadline;			/* of CONNECTING, or of a hurry; ms */
@@ -55,6 +61,7 @@ struct nbd {
 	struct loop_op timer_op;
 	struct loop_op poll_op;
 	u32 polled;
+	int last_fd;			/* the connection before, or -1 */
 };
 
 static void next_piece(struct nbd *nbd, struct blk_req *req);
@@ -257,13 +264,8 @@ static void take_answers(struct nbd *nbd)
 
 /* The link. */
 
-static void lost(struct nbd *nbd)
+static void disconnect(struct nbd *nbd)
 {
-	if (nbd->link == UP) {
-		note("%s '%s': the server has gone: the disk waits until it is back",
-		     nbd->blk->label, nbd->blk->path);
-		nbd->backoff_ms = BACKOFF_MIN_MS;
-	}
 	nbd->link = DOWN;
 	blk_gate_shut(nbd->blk, BLK_GATE_LINK);
 	if (nbd->poll_op.busy)
@@ -276,6 +278,38 @@ static void lost(struct nbd *nbd)
 		set_timer(nbd, nbd->backoff_ms);
 	nbd->backoff_ms = nbd->backoff_ms * 2 < BACKOFF_MAX_MS ?
 			  nbd->backoff_ms * 2 : BACKOFF_MAX_MS;
+}
+
+static void lost(struct nbd *nbd)
+{
+	if (!nbd->gone)
+		note("%s '%s': the server has gone: the disk waits until it is back",
+		     nbd->blk->label, nbd->blk->path);
+	nbd->gone = true;
+	disconnect(nbd);
+}
+
+/* The server sees a client that says nothing more, and reads nothing. */
+static void keep_connection(struct nbd *nbd)
+{
+	int fd = nbd->lib->aio_get_fd(nbd->handle);
+
+	if (nbd->can_multi && nbd->last_fd < 0)
+		nbd->last_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+static void drop_connection(struct nbd *nbd)
+{
+	if (nbd->last_fd >= 0)
+		close(nbd->last_fd);
+	nbd->last_fd = -1;
+}
+
+/* Nothing is wrong with the server, as far as one can tell. */
+static void leave(struct nbd *nbd)
+{
+	keep_connection(nbd);
+	disconnect(nbd);
 }
 
 /* So that a host that is gone without a word is noticed. */
@@ -315,6 +349,7 @@ static void take_geometry(struct nbd *nbd)
 			 ALIGN_DOWN(most, blk->block) : PIECE_MAX;
 	nbd->can_flush = lib->can_flush(nbd->handle) > 0;
 	nbd->can_zero = lib->can_zero(nbd->handle) > 0;
+	nbd->can_multi = lib->can_multi_conn(nbd->handle) > 0;
 	blk->can_discard = lib->can_trim(nbd->handle) > 0;
 	blk->durable = lib->can_fua(nbd->handle) > 0;
 }
@@ -342,7 +377,10 @@ static void ready(struct nbd *nbd)
 	nbd->refused = false;
 	nbd->backoff_ms = BACKOFF_MIN_MS;
 	nbd->link = UP;
-	note("%s '%s': the server is back", blk->label, blk->path);
+	drop_connection(nbd);
+	if (nbd->gone)
+		note("%s '%s': the server is back", blk->label, blk->path);
+	nbd->gone = false;
 	blk_resized(blk, size - size % blk->block);
 	blk_gate_open(blk, BLK_GATE_LINK);
 }
@@ -453,7 +491,7 @@ static void timer_over(struct loop_op *op, int res)
 	} else if (nbd->link == CONNECTING) {
 		lost(nbd);
 	} else if (nbd->blk->stopping && nbd->blk->started) {
-		lost(nbd);
+		leave(nbd);
 	}
 }
 
@@ -510,6 +548,7 @@ static int nbd_open(struct blk *blk)
 	if (!nbd)
 		return fail(-ENOMEM, "out of memory");
 	nbd->blk = blk;
+	nbd->last_fd = -1;
 	nbd->task.run = service;
 	nbd->poll_op.done = polled;
 	nbd->timer_op.done = timer_over;
@@ -577,9 +616,10 @@ static void nbd_detach(struct blk *blk)
 	struct nbd *nbd = blk->data;
 
 	nbd->attached = false;
-	nbd->link = DOWN;
 	if (nbd->handle)
-		lost(nbd);
+		disconnect(nbd);
+	nbd->link = DOWN;
+	drop_connection(nbd);
 	loop_undefer(&nbd->task);
 	loop_cancel(&nbd->timer_op);
 }
@@ -592,7 +632,7 @@ static int nbd_resize(struct blk *blk, u64 size)
 	if (size)
 		return -EOPNOTSUPP;
 	if (nbd->link == UP)
-		lost(nbd);
+		leave(nbd);
 	return 0;
 }
 
