@@ -8,11 +8,13 @@
 #
 #   vmm_bus.sh [KERNEL]...     KERNEL: 6.1, 6.12 (both by default)
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-KERNEL, modules-KERNEL)
+# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-KERNEL, modules-KERNEL)
 
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
+maketap=$(command -v maketap || echo "$here/maketap")
+ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
 mkguest=$(command -v mkguest || echo "$here/host/mkguest")
 dev=${PVHV_DEV:-/dev/pvhv}
 guests=${PVHV_GUESTS:-/none}
@@ -50,7 +52,7 @@ result() { # STATUS NAME: ok if STATUS is 0
 	fi
 }
 
-ip tuntap add name bus0 mode tap || skip_all "no taps"
+"$maketap" bus0 || skip_all "no taps"
 ip addr add 10.8.0.1/24 dev bus0
 ip link set bus0 up
 
@@ -151,7 +153,7 @@ await() { # TEXT: a line of the output that begins so, for a minute, or the mach
 	grep -q "^$1" out
 }
 
-control() { pvhvctl --json guest "$dir/sock" "$@" >answer 2>&1; }
+control() { "$ctl" --json guest "$dir/sock" "$@" >answer 2>&1; }
 
 guest_device() { # KERNEL
 	truncate -s 16M disk
