@@ -90,18 +90,30 @@ others() {
 	done
 }
 
-# Every interrupt of the bus on CPU 1, then on CPU 0
+counts() { sed -n 's/^ *\([0-9]*\): *\([0-9]*\) *\([0-9]*\) *pvhv-bus.*/\1 \2 \3/p' /proc/interrupts; }
+# came IRQ: how many of its interrupts came since "counts >/tmp/before"
+came() { { cat /tmp/before; counts; } | awk -v irq="$1" '$1 == irq { n = $2 + $3 - n } END { print n }'; }
+
+# Every interrupt of the bus on CPU 1, then on CPU 0. x86 moves one for good when a few have come at the new place.
 move() {
 	for cpu in 1 0; do
-		for irq in $(sed -n 's/^ *\([0-9]*\):.*pvhv-bus.*/\1/p' /proc/interrupts); do
+		counts >/tmp/before
+		for irq in $(sed 's/ .*//' /tmp/before); do
 			echo $cpu >/proc/irq/"$irq"/smp_affinity_list || exit 1
 		done
-		cold
-		dd if=/dev/vda of=/dev/null bs=64k count=64 2>/dev/null || exit 1
-		ping -c 2 -i 0.2 -W 5 10.8.0.1 >/dev/null || exit 1
-		for irq in $(sed -n 's/^ *\([0-9]*\):.*pvhv-bus.*virtio[0-9]*-[ri].*/\1/p' /proc/interrupts); do
+		for from in 0 1; do
+			cold
+			taskset -c $from dd if=/dev/vda of=/dev/null bs=64k count=64 2>/dev/null || exit 1
+		done
+		ping -c 12 -i 0.2 -W 5 10.8.0.1 >/dev/null || exit 1
+		moved=0
+		for irq in $(sed 's/ .*//' /tmp/before); do
+			[ "$(came "$irq")" -ge 12 ] || continue
+			moved=$((moved + 1))
 			same "$(cat /proc/irq/"$irq"/effective_affinity_list)" $cpu "CPU of interrupt $irq"
 		done
+		# the disk's two queues, the network's input
+		[ $moved -ge 3 ] || { echo "only $moved interrupts came at CPU $cpu"; cat /proc/interrupts; exit 1; }
 	done
 	echo "moved"
 }
@@ -117,7 +129,8 @@ devices
 disk 128
 others
 echo "again"
-dmesg | grep -E 'WARNING|BUG:|pvhv_bus.*(slot|refuse)' && exit 1
+# QEMU emulates AMD-V without the intercept of XSETBV, which makes a kernel warn of its XSAVE area
+dmesg | grep -E 'WARNING|BUG:|pvhv_bus.*(slot|refuse)' | grep -v fpu/xstate && exit 1
 exit 0
 WORK
 
@@ -136,6 +149,7 @@ while :; do
 		echo "renewed $(date +%s)"
 	fi
 	if dmesg | grep -q 'frozen for too long'; then
+		dmesg | grep -E 'WARNING|BUG:' | grep -v fpu/xstate || echo "no warning"
 		echo overdue
 		echo c >/proc/sysrq-trigger
 	fi
@@ -186,6 +200,8 @@ guest_device() { # KERNEL
 	wait "$pid"
 	[ $? = 3 ] && grep -q 'the guest panicked: sysrq triggered crash' err
 	result $? "$1: a panic is told"
+	grep -q '^no warning' out
+	result $? "$1: the kernel has nothing to say against it"
 	if [ $failed = 1 ]; then
 		sed 's/^/# out: /' out
 		sed 's/^/# err: /' err
