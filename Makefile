@@ -93,6 +93,7 @@ check-long:
 bench:
 	+@selftests/host/bench --kernel $(KERNEL)
 	+@selftests/host/bench-boot --kernel $(KERNEL)
+	+@selftests/host/bench-net --kernel $(KERNEL)
 
 install: vmm migrate
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(DKMSDIR)

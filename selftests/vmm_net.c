@@ -670,6 +670,50 @@ static void test_tap_frames(void)
 	finish();
 }
 
+/* Frames by the batch: all come, in their order, one that is nonsense counts as lost; where it cannot be, one at a time does. */
+static void test_tap_batch(void)
+{
+	static u8 data[NET_BATCH_MAX][12 + 1600], back[1700];
+	struct net_header header[NET_BATCH_MAX];
+	struct iovec iov[NET_BATCH_MAX][3];
+	struct net_frame frames[NET_BATCH_MAX];
+	unsigned int i, round;
+	size_t len = 0;
+	int sock;
+
+	new_namespace();
+	net = create("tap=tap0");
+	ASSERT(net->many);
+	sock = packet_socket("tap0");
+	start(1, 0);
+	for (i = 0; i < NET_BATCH_MAX; i++) {
+		header[i] = (struct net_header){ NET_NEEDS_CSUM, 0, 0, 0, 34, 6, 0 };
+		len = make_packet(data[i], IPPROTO_UDP, 1000);
+		data[i][42] = i;
+		iov[i][0] = (struct iovec){ &header[i], sizeof(header[i]) };
+		iov[i][1] = (struct iovec){ data[i], 100 };
+		iov[i][2] = (struct iovec){ data[i] + 100, len - 100 };
+		frames[i] = (struct net_frame){ iov[i], 3, sizeof(header[i]) + len };
+	}
+	header[5].csum_start = 6000;
+	for (round = 1; round <= 3; round++) {
+		/* The last ones go one by one. */
+		if (round == 3)
+			net->many = false;
+		ASSERT_EQ(net_send_many(net, 0, frames, NET_BATCH_MAX), NET_BATCH_MAX);
+		ASSERT_EQ(net->stats.tx_frames, round * (NET_BATCH_MAX - 1));
+		ASSERT_EQ(net->stats.tx_dropped, round);
+		for (i = 0; i < NET_BATCH_MAX; i++) {
+			if (i == 5)
+				continue;
+			ASSERT_EQ(recv(sock, back, sizeof(back), MSG_DONTWAIT), sizeof(struct virtio_net_hdr) + len);
+			ASSERT(!memcmp(back + sizeof(struct virtio_net_hdr), data[i], len));
+		}
+		ASSERT(recv(sock, back, sizeof(back), MSG_DONTWAIT) < 0);
+	}
+	finish();
+}
+
 /* A TCP packet of 40000 bytes from the host: in one piece to who can take it, in segments with sums to who cannot. */
 static void test_tap_segments(void)
 {
@@ -1130,6 +1174,7 @@ static const struct tap_test tests[] = {
 	TEST(tap_unprivileged),
 	TEST(tap_killed),
 	TEST(tap_frames),
+	TEST(tap_batch),
 	TEST(tap_segments),
 	TEST(tap_queues),
 	TEST(tap_filter),

@@ -389,6 +389,62 @@ static void test_tx_many(void)
 	destroy();
 }
 
+/* By the batch: in their order, without what is nonsense; lost ones are counted; one by one where the host half cannot. */
+static void test_tx_batches(void)
+{
+	u32 i, head, len, done = 0;
+
+	start("tap=x", DEFAULTS);
+	net->many = true;
+	for (i = 0; i < 50; i++) {
+		offer_numbered(1, i, 60);
+		if (i == 7)
+			vring_add(&ring[1], &(struct vring_piece){ TX_DATA, 5, false }, 1);
+	}
+	kick(1);
+	while (used(1, &head, &len))
+		done++;
+	ASSERT_EQ(done, 51);
+	ASSERT_EQ(fake.batches, 3);
+	ASSERT_EQ(net->stats.tx_errors, 1);
+	ASSERT_EQ(net->stats.tx_frames, 50);
+	ASSERT_EQ(net->stats.tx_bytes, 50 * 60);
+	for (i = 0; i < 50; i++)
+		ASSERT_EQ(number_of(fakenet_take(&fake.out)), i);
+
+	fake.room = 6;
+	for (i = 0; i < 10; i++)
+		offer_numbered(1, i, 60);
+	kick(1);
+	for (done = 0; used(1, &head, &len);)
+		done++;
+	ASSERT_EQ(done, 10);
+	ASSERT_EQ(net->stats.tx_dropped, 4);
+	ASSERT_EQ(net->stats.tx_frames, 56);
+	for (i = 0; i < 6; i++)
+		ASSERT_EQ(number_of(fakenet_take(&fake.out)), i);
+
+	fake.room = 4;
+	fake.batch_error = -EINVAL;
+	for (i = 0; i < 10; i++)
+		offer_numbered(1, i, 60);
+	kick(1);
+	for (done = 0; used(1, &head, &len);)
+		done++;
+	ASSERT_EQ(done, 4);
+	ASSERT(!net->many);
+	ASSERT_EQ(net->stats.tx_dropped, 4);
+	fake.room = 100;
+	fakenet_ready(&fake, 0);
+	pump();
+	while (used(1, &head, &len))
+		done++;
+	ASSERT_EQ(done, 10);
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(number_of(fakenet_take(&fake.out)), i);
+	destroy();
+}
+
 /* Sent frames show at once; the interrupt for them is one for many, and none where the driver has looked meanwhile. */
 static void test_tx_interrupts(void)
 {
@@ -445,40 +501,71 @@ static void test_tx_interrupts(void)
 	destroy();
 }
 
-/* While second looks find frames, the driver needs no kick for them; when they do not, it is asked for kicks again. */
-static void test_tx_second_looks(void)
+static bool batch_task(void)
 {
-	struct vnet_tx *tx;
-	unsigned int i, wanted;
+	ASSERT_EQ(patience_on(), sched_getscheduler(0) == SCHED_BATCH);
+	return patience_on();
+}
+
+/* @pieces for each of @looks, @ns apart; after how many it became a batch task, or stopped being one. */
+static unsigned int looks(unsigned int nr, unsigned int pieces, u64 ns, bool until)
+{
+	static u64 now = 1000000000;
+	unsigned int i;
+
+	for (i = 1; i <= nr; i++) {
+		now += ns;
+		patience_note(pieces, now);
+		if (batch_task() == until)
+			return i;
+	}
+	return 0;
+}
+
+/* While looks find several frames each, the thread is a batch task; not when they are alone, or some time has passed. */
+static void test_patience(void)
+{
+	unsigned int i, j;
 	u32 head, len;
 
+	patience_init();
+	ASSERT(!batch_task());
+	/* Seldom: never. */
+	ASSERT_EQ(looks(1000, 4, 20000000, true), 0);
+	ASSERT_EQ(looks(100, 4, 1000000, true), 63);
+	ASSERT_EQ(looks(1000, 4, 1000000, false), 0);
+	ASSERT_LE(1, looks(100, 1, 1000000, false));
+	/* It is tried, and given up again. */
+	ASSERT_EQ(looks(100, 1, 1000000, true), 64);
+	ASSERT_EQ(looks(100, 1, 1000000, false), 16);
+	ASSERT_EQ(looks(100, 4, 1000000, true), 64);
+	ASSERT_EQ(looks(1, 4, 20000000, false), 1);
+
+	/* Frames count. */
 	start("tap=x", DEFAULTS);
-	tx = &device()->tx[0];
-	ASSERT(tx->luck > 0);
-	for (i = 0; i < 10; i++) {
-		offer_numbered(1, i, 60);
+	for (i = 0; i < 10000 && !batch_task(); i++) {
+		for (j = 0; j < 4; j++)
+			offer_numbered(1, j, 60);
 		vring_show(&ring[1], true);
 		vnet_tx_run(device(), 0);
-		/* A second look is due: the next frame is taken without a kick. */
-		ASSERT(tx->second);
-		offer_numbered(1, i, 60);
-		ASSERT(!vring_show(&ring[1], true));
-		pump();
-		ASSERT(used(1, &head, &len) && used(1, &head, &len));
-		ASSERT(!tx->second);
+		while (used(1, &head, &len))
+			;
 	}
-	/* The last look has asked for a kick, whatever it found. */
-	for (i = wanted = 0; i < 200; i++) {
-		offer_numbered(1, i, 60);
-		ASSERT(vring_show(&ring[1], true));
-		vnet_tx_run(device(), 0);
-		wanted += !tx->second;
-		pump();
-		ASSERT(used(1, &head, &len));
-	}
-	ASSERT_LE(150, wanted);
-	ASSERT_LT(wanted, 200);
+	ASSERT(batch_task());
 	destroy();
+}
+
+/* Who has another policy keeps it. */
+static void test_own_policy(void)
+{
+	unsigned int i;
+
+	ASSERT_OK(sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){ 0 }));
+	patience_init();
+	for (i = 0; i < 1000; i++)
+		patience_look(4);
+	ASSERT(!patience_on());
+	ASSERT_EQ(sched_getscheduler(0), SCHED_IDLE);
 }
 
 /* --- frames to the guest ------------------------------------------------------------------------------------------- */
@@ -1307,8 +1394,10 @@ static const struct tap_test tests[] = {
 	TEST(tx_lengths),
 	TEST(tx_blocked),
 	TEST(tx_many),
+	TEST(tx_batches),
 	TEST(tx_interrupts),
-	TEST(tx_second_looks),
+	TEST(patience),
+	TEST(own_policy),
 	TEST(rx_merged),
 	TEST(rx_sizes),
 	TEST(rx_held),

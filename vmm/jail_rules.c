@@ -39,6 +39,7 @@ enum which {
 	NO_EXEC,	/* the third argument has no PROT_EXEC */
 	CODE,		/* a file's, which is not writable */
 	OWN_PROCESS,	/* the first argument is our process ID */
+	OWN_THREAD,	/* the first argument is 0, which names the caller */
 	ABORT,		/* the first argument is SIGABRT: abort() */
 	NETLINK,	/* a socket to ask the kernel about networks */
 	THREAD,		/* no process: all is shared with the new one */
@@ -105,6 +106,7 @@ static const struct {
 	{ SCMP_SYS(rt_sigaction), M | V, 0, ABORT },
 	{ SCMP_SYS(rt_sigprocmask), M | V, 0, ANY },
 	{ SCMP_SYS(rt_sigreturn), M | V, 0, ANY },
+	{ SCMP_SYS(sched_setscheduler), M, JAIL_NET, OWN_THREAD },
 	{ SCMP_SYS(sched_yield), M | V, 0, ANY },
 	{ SCMP_SYS(shutdown), M, JAIL_SOCKET | JAIL_CONNECT | JAIL_NET, ANY },
 	{ SCMP_SYS(tgkill), M | V, 0, OWN_PROCESS },
@@ -225,6 +227,9 @@ static int allow(scmp_filter_ctx ctx, int nr, enum which which)
 	case OWN_PROCESS:
 		return seccomp_rule_add(ctx, yes, nr, 1,
 			SCMP_A0(SCMP_CMP_EQ, (u64)getpid()));
+	case OWN_THREAD:
+		return seccomp_rule_add(ctx, yes, nr, 1,
+			SCMP_A0(SCMP_CMP_EQ, 0));
 	case ABORT:
 		return seccomp_rule_add(ctx, yes, nr, 1,
 			SCMP_A0(SCMP_CMP_EQ, SIGABRT));

@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -50,7 +49,6 @@ static struct {
 	struct loop_task *tasks;
 	struct loop_task **tasks_tail;
 	unsigned int nr_tasks;
-	bool yield;		/* before the tasks */
 	int wake_fd;
 	int soon_fd;
 	struct loop_op wake_op;
@@ -355,13 +353,6 @@ void loop_defer(struct loop_task *task)
 	loop.nr_tasks++;
 }
 
-/* It is worth waiting for others: they get the CPU before it runs. */
-void loop_defer_yield(struct loop_task *task)
-{
-	loop.yield = true;
-	loop_defer(task);
-}
-
 /* The owner goes away: it must not run any more. */
 void loop_undefer(struct loop_task *task)
 {
@@ -433,7 +424,6 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	loop.tasks = NULL;
 	loop.tasks_tail = &loop.tasks;
 	loop.nr_tasks = 0;
-	loop.yield = false;
 	ret = create_ring();
 	if (ret)
 		return fail(ret, "io_uring: %s: allow it in /proc/sys/kernel/io_uring_disabled and in the sandbox",
@@ -503,12 +493,6 @@ static int turn(void)
 	unsigned int head, seen = 0;
 	int ret;
 
-	if (loop.yield) {
-		loop.yield = false;
-		if (io_uring_sq_ready(&loop.ring))
-			io_uring_submit(&loop.ring);
-		sched_yield();
-	}
 	if (loop.tasks)
 		ret = io_uring_submit_and_get_events(&loop.ring);
 	else

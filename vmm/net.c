@@ -159,6 +159,41 @@ int net_send(struct net *net, unsigned int queue, const struct iovec *iov,
 	return 0;
 }
 
+/* By one call, if all can go at once. */
+static bool send_at_once(struct net *net, unsigned int queue,
+			 const struct net_frame *frames, unsigned int nr)
+{
+	unsigned int i;
+	int lost;
+
+	if (nr < 2 || !net->many || net->tx_limit.rate || !net_link_up(net))
+		return false;
+	lost = net->ops->send_many(net, queue, frames, nr);
+	if (lost < 0) {
+		net->many = false;
+		return false;
+	}
+	net->stats.tx_dropped += lost;
+	net->stats.tx_frames += nr - lost;
+	for (i = 0; i < nr; i++)
+		net->stats.tx_bytes += frames[i].len - NET_HEADER_LEN;
+	return true;
+}
+
+unsigned int net_send_many(struct net *net, unsigned int queue,
+			   const struct net_frame *frames, unsigned int nr)
+{
+	unsigned int i;
+
+	if (send_at_once(net, queue, frames, nr))
+		return nr;
+	for (i = 0; i < nr; i++)
+		if (net_send(net, queue, frames[i].iov, frames[i].nr,
+			     frames[i].len) == -EAGAIN)
+			break;
+	return i;
+}
+
 ssize_t net_receive(struct net *net, unsigned int queue,
 		    const struct iovec *iov, unsigned int nr)
 {

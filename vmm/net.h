@@ -8,9 +8,9 @@
  * half that cannot do such things takes and gives headers of zeros.
  *
  * Everything here runs on the main thread.  Sending and receiving are plain
- * non-blocking calls, one frame each, made when the loop says that there is
- * something to do: a frame passes in fewer instructions than a request of its
- * own in the ring would take.
+ * non-blocking calls, made when the loop says that there is something to do: a
+ * frame passes in fewer instructions than a request of its own in the loop's
+ * ring would take.
  */
 #ifndef PVHV_NET_H
 #define PVHV_NET_H
@@ -27,6 +27,7 @@
 #define NET_FRAME_MAX		(UINT16_MAX + ETH_HLEN + 4)
 #define NET_FILTER_MAX		64
 #define NET_PIECES_MAX		1024	/* what a system call takes */
+#define NET_BATCH_MAX		32	/* frames that are sent at once */
 
 struct net_header {
 	u8 flags;
@@ -111,6 +112,13 @@ struct net_front {
 	void *arg;
 };
 
+/* Its header is a piece of its own, and counts in its length. */
+struct net_frame {
+	const struct iovec *iov;
+	unsigned int nr;
+	size_t len;
+};
+
 struct net_ops {
 	/*
 	 * The header is a piece of its own.  -EAGAIN: later; else the frame is
@@ -118,6 +126,12 @@ struct net_ops {
 	 */
 	int (*send)(struct net *net, unsigned int queue,
 		    const struct iovec *iov, unsigned int nr);
+	/*
+	 * Optional: up to NET_BATCH_MAX frames, none of which has to wait; how
+	 * many were refused.  Negative: one at a time, now and from here on.
+	 */
+	int (*send_many)(struct net *net, unsigned int queue,
+			 const struct net_frame *frames, unsigned int nr);
 	/* Optional: what send() has kept of a frame. */
 	int (*flush)(struct net *net, unsigned int queue);
 	/* Bytes with the header; -EAGAIN: none there; what does not fit is lost. */
@@ -147,6 +161,7 @@ struct net {
 	u32 mtu;			/* [c] 0: not known */
 	u32 offload_max;		/* [c] what set_offload() can do */
 	bool header_used;		/* [c] does what headers ask for */
+	bool many;			/* [m] ops->send_many() is of use */
 	bool up;			/* [m] as the machine's owner set it */
 	bool gone;			/* [m] the host's side went away */
 	bool foreign;			/* [m] the host's kernel moves the frames */
@@ -185,6 +200,9 @@ static inline bool net_link_up(const struct net *net)
 /* One frame behind its header; 0 and -EAGAIN as in struct net_ops. */
 int net_send(struct net *net, unsigned int queue, const struct iovec *iov,
 	     unsigned int nr, size_t len);
+/* As many, one after the other; how many are gone: for the next, later. */
+unsigned int net_send_many(struct net *net, unsigned int queue,
+			   const struct net_frame *frames, unsigned int nr);
 ssize_t net_receive(struct net *net, unsigned int queue,
 		    const struct iovec *iov, unsigned int nr);
 /* The host half has lost its other side. */
@@ -199,6 +217,14 @@ int net_tap_open(struct net *net);
 int net_passt_check(void);
 int net_passt_open(struct net *net);
 int net_stream_open(struct net *net, int fd);
+
+/* net_batch.c: frames into taps, many by one system call. */
+struct net_batch;
+
+struct net_batch *net_batch_create(void);
+void net_batch_destroy(struct net_batch *b);
+int net_batch_write(struct net_batch *b, int fd, const struct net_frame *frames,
+		    unsigned int nr);
 
 /* net_control.c: what clients of the control socket see of it. */
 struct control_source;

@@ -6,11 +6,13 @@
  *  2. Configured: put on the bridge, size as the bridge's, up; a new tap has
  *     an address above all others, since a bridge takes the lowest of its
  *     ports' as its own.
- *  3. Frames, one a call, with the kernel's own offload header.
+ *  3. Frames, with the kernel's own offload header: read one a call, written
+ *     by one call if several are there.
  *  4. What the guest's driver can take, its queues and its address filter.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -42,6 +44,12 @@ static int tap_send(struct net *net, unsigned int queue,
 		ret = writev(net->queue[queue].fd, iov, nr);
 	} while (ret < 0 && errno == EINTR);
 	return ret < 0 ? -errno : 0;
+}
+
+static int tap_send_many(struct net *net, unsigned int queue,
+			 const struct net_frame *frames, unsigned int nr)
+{
+	return net_batch_write(net->backend, net->queue[queue].fd, frames, nr);
 }
 
 static ssize_t tap_receive(struct net *net, unsigned int queue,
@@ -124,6 +132,8 @@ static void tap_close(struct net *net)
 	/* A tap that stays is left as it was found. */
 	if (net->queue[0].fd >= 0)
 		tap_set_filter(net, &all);
+	net_batch_destroy(net->backend);
+	net->backend = NULL;
 	for (i = 0; i < net->nr_queues; i++) {
 		if (net->queue[i].fd >= 0)
 			close(net->queue[i].fd);
@@ -133,6 +143,7 @@ static void tap_close(struct net *net)
 
 static const struct net_ops tap_ops = {
 	.send = tap_send,
+	.send_many = tap_send_many,
 	.receive = tap_receive,
 	.set_offload = tap_set_offload,
 	.set_queues = tap_set_queues,
@@ -302,6 +313,17 @@ static void find_offloads(struct net *net)
 	net->header_used = true;
 }
 
+/* Writes do not wait unless somebody has limited what the tap holds. */
+static void find_batch(struct net *net)
+{
+	int room;
+
+	if (ioctl(net->queue[0].fd, TUNGETSNDBUF, &room) || room != INT_MAX)
+		return;
+	net->backend = net_batch_create();
+	net->many = net->backend;
+}
+
 /* The tap's and the bridge's state now; the tap's index is 0 if it is to be made. */
 static int look(const struct net_options *opt, struct net_link *tap,
 		struct net_link *bridge)
@@ -343,7 +365,9 @@ int net_tap_open(struct net *net)
 	ret = open_queues(net, there ? &tap : NULL);
 	if (!ret)
 		ret = configure(net, !there, net->opt->bridge ? &bridge : NULL);
-	if (!ret)
+	if (!ret) {
 		find_offloads(net);
+		find_batch(net);
+	}
 	return ret;
 }

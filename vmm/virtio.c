@@ -613,12 +613,6 @@ void virtio_kick_again(struct virtio *v, unsigned int queue)
 		loop_defer(&v->queues[queue].task);
 }
 
-void virtio_kick_later(struct virtio *v, unsigned int queue)
-{
-	if (!v->closing)
-		loop_defer_yield(&v->queues[queue].task);
-}
-
 void virtio_config_set(struct virtio *v, u32 off, const void *data, u32 len)
 {
 	bool news = false;

@@ -242,8 +242,6 @@ void virtio_show(struct virtio *v, unsigned int queue);
 void virtio_kicks_off(struct virtio *v, unsigned int queue);
 bool virtio_kicks_on(struct virtio *v, unsigned int queue);
 void virtio_kick_again(struct virtio *v, unsigned int queue);
-/* The same, when others, maybe the guest's CPUs, have had the host's CPU. */
-void virtio_kick_later(struct virtio *v, unsigned int queue);
 /* The driver broke the rules: DEVICE_NEEDS_RESET and one line. */
 void virtio_break(struct virtio *v, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -17,6 +17,8 @@
 #define VNET_QUEUE_SIZE		256
 /* Pieces of one request: no chain has more, virtq_start() sees to that. */
 #define VNET_PIECES		VNET_QUEUE_SIZE
+/* Of a batch's: one more request with its header always fits, or it is full. */
+#define VNET_OUT_PIECES		(2 * VNET_PIECES + NET_BATCH_MAX)
 #define VNET_LEN_MAX		(NET_HEADER_LEN + NET_FRAME_MAX)
 #define VNET_BUDGET		256	/* frames until others get a turn */
 
@@ -46,10 +48,20 @@ struct vnet_rx {
 
 struct vnet_tx {
 	bool blocked;			/* until the host half has room */
-	bool second;			/* the look to come is one more */
-	unsigned int luck;		/* how much second looks have found */
-	unsigned int turns;		/* of those without a second look */
 	unsigned int untold;		/* frames sent, driver not told */
+	u64 untold_bytes;		/* in them */
+};
+
+/* Frames on their way out: requests, and what is sent for each. */
+struct vnet_batch {
+	unsigned int nr;
+	bool nonsense;			/* buf[nr] is, and ends it */
+	unsigned int used;		/* of pieces[] and of out[] */
+	struct virtq_buf buf[NET_BATCH_MAX];
+	struct net_frame frame[NET_BATCH_MAX];
+	struct net_header header[NET_BATCH_MAX];
+	struct iovec pieces[VNET_OUT_PIECES];	/* of buf[] */
+	struct iovec out[VNET_OUT_PIECES];	/* of frame[] */
 };
 
 struct virtio_net {
@@ -73,8 +85,8 @@ struct virtio_net {
 	struct vnet_rx *rx;		/* one a pair */
 	struct vnet_tx tx[NET_QUEUES_MAX];
 	struct loop_op tell_op;		/* timer for those of tx[] untold */
-	struct iovec pieces[VNET_PIECES];	/* of the request in hand */
-	struct iovec out[VNET_PIECES + 1];	/* header and frame */
+	struct iovec pieces[VNET_PIECES];	/* of a control request */
+	struct vnet_batch batch;
 };
 
 /* virtio_net.c: the device. */

@@ -188,13 +188,14 @@ void vnet_rx_run(struct virtio_net *n, unsigned int pair)
 {
 	const unsigned int queue = vnet_rx_queue(pair);
 	struct vnet_rx *rx = &n->rx[pair];
-	unsigned int budget;
+	unsigned int budget, frames = 0;
 
 	virtio_kicks_off(&n->v, queue);
 	for (budget = VNET_BUDGET; budget; budget--) {
 		if (rx->held ? place_rest(n, pair) : prepare(n, pair)) {
 			if (!rx->held && !receive_one(n, pair))
 				break;
+			frames++;
 			continue;
 		}
 		/* A kick will come when the driver has added to the ring. */
@@ -203,6 +204,7 @@ void vnet_rx_run(struct virtio_net *n, unsigned int pair)
 		virtio_kicks_off(&n->v, queue);
 	}
 	virtio_flush(&n->v, queue);
+	patience_look(frames);
 	if (!budget)
 		virtio_kick_again(&n->v, queue);
 }

@@ -534,6 +534,7 @@ int vm_run(struct vm *vm)
 	ret = loop_init(woken, vm);
 	if (ret)
 		return ret;
+	patience_init();
 	ret = signals_start(got_signal, vm);
 	if (ret)
 		goto loop;

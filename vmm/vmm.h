@@ -391,12 +391,20 @@ int loop_fallocate(struct loop_op *op, const struct loop_file *file, int mode,
 		   u64 pos, u64 len);
 void loop_cancel(struct loop_op *op);
 void loop_defer(struct loop_task *task);
-void loop_defer_yield(struct loop_task *task);
 void loop_undefer(struct loop_task *task);
 void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
 void loop_quit(void);
+
+/*
+ * patience.c: the main thread says what each look for work has found, and is a
+ * batch task while that is more than one piece.
+ */
+void patience_init(void);
+void patience_look(unsigned int pieces);
+void patience_note(unsigned int pieces, u64 now);
+bool patience_on(void);
 
 /* mailbox.c: what other threads have the main thread do. */
 struct letter {

@@ -67,11 +67,6 @@ void loop_defer(struct loop_task *task)
 	fakeloop_tail = &task->next;
 }
 
-void loop_defer_yield(struct loop_task *task)
-{
-	loop_defer(task);
-}
-
 void loop_undefer(struct loop_task *task)
 {
 	struct loop_task **at = &fakeloop_tasks;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Jobs: a host half of a network for tests of front halves: frames that wait for the guest, frames that it sent, whether there is
- * room for more, and what the front half asked for.
+ * Jobs: a host half of a network for tests of front halves: frames that wait for the guest, frames that it sent, one by one or by
+ * the batch, whether there is room for more, and what the front half asked for.
  */
 #ifndef PVHV_SELFTESTS_FAKENET_H
 #define PVHV_SELFTESTS_FAKENET_H
@@ -33,6 +33,8 @@ struct fakenet {
 	struct fakenet_list in[NET_QUEUES_MAX];		/* for the guest */
 	struct fakenet_list out;			/* from the guest */
 	unsigned int room;				/* frames that send() takes */
+	unsigned int batches;				/* that were sent */
+	int batch_error;				/* what send_many() says in place of sending */
 	uint32_t offload;
 	unsigned int queues;
 	struct net_filter filter;
@@ -75,6 +77,23 @@ static inline int fakenet_send(struct net *net, unsigned int queue, const struct
 	}
 	fakenet_put(&fake->out, data, len);
 	return 0;
+}
+
+/* Only used where a test sets net->many. */
+static inline int fakenet_send_many(struct net *net, unsigned int queue, const struct net_frame *frames, unsigned int nr)
+{
+	struct fakenet *fake = net->backend;
+	unsigned int i;
+	int lost = 0;
+
+	if (nr < 2 || nr > NET_BATCH_MAX)
+		abort();
+	if (fake->batch_error)
+		return fake->batch_error;
+	fake->batches++;
+	for (i = 0; i < nr; i++)
+		lost += !!fakenet_send(net, queue, frames[i].iov, frames[i].nr);
+	return lost;
 }
 
 static inline ssize_t fakenet_receive(struct net *net, unsigned int queue, const struct iovec *iov, unsigned int nr)
@@ -139,7 +158,8 @@ static inline void fakenet_ready(struct fakenet *fake, unsigned int queue)
 static inline int fakenet_open(struct net *net)
 {
 	static const struct net_ops ops = {
-		.send = fakenet_send, .receive = fakenet_receive, .set_offload = fakenet_set_offload,
+		.send = fakenet_send, .send_many = fakenet_send_many, .receive = fakenet_receive,
+		.set_offload = fakenet_set_offload,
 		.set_queues = fakenet_set_queues, .set_filter = fakenet_set_filter, .close = fakenet_close,
 	};
 	struct fakenet *fake = container_of(net->opt, struct fakenet, opt);
