@@ -725,6 +725,58 @@ static void test_rx_held(void)
 	destroy();
 }
 
+/* A driver that has just been given frames is waited for when room gets short, but not long. */
+static void test_rx_room(void)
+{
+	struct vnet_rx *rx;
+	u32 head, len, i;
+
+	rx_buf_len = 1536;
+	start("tap=x", DEFAULTS | MERGE);
+	rx = &device()->rx[0];
+	offer_rx(0, 30);
+	kick(0);
+	arrive(0, 20000, 1);
+	pump();
+	ASSERT_EQ(expect_rx(0, 20000, 1), 14);
+	for (i = 2; i <= 4; i++) {
+		offer_rx(0, 14);
+		vring_show(&ring[0], true);
+		/* 30 have room for two of them. */
+		arrive(0, 20000, 10 * i);
+		arrive(0, 20000, 10 * i + 1);
+		arrive(0, 20000, 10 * i + 2);
+		vnet_rx_run(device(), 0);
+		ASSERT(rx->timer.busy);
+		ASSERT(!rx->held);
+		ASSERT_EQ(expect_rx(0, 20000, 10 * i), 14);
+		ASSERT_EQ(expect_rx(0, 20000, 10 * i + 1), 14);
+		ASSERT(!used(0, &head, &len));
+		rx->rest_len = 0;
+		if (i < 4) {
+			/* More comes in time: nothing is copied. */
+			offer_rx(0, 28);
+			vring_show(&ring[0], true);
+			vnet_rx_run(device(), 0);
+			ASSERT_EQ(expect_rx(0, 20000, 10 * i + 2), 14);
+			ASSERT_EQ(rx->rest_len, 0);
+			while (rx->timer.busy)
+				pump();
+			continue;
+		}
+		/* It does not: what there is has to do. */
+		while (rx->timer.busy)
+			pump();
+		ASSERT_EQ(rx->held, 20012);
+		offer_rx(0, 28);
+		kick(0);
+		ASSERT_EQ(expect_rx(0, 20000, 10 * i + 2), 14);
+		ASSERT_EQ(rx->rest_len, 20012 - 2 * 1536);
+	}
+	ASSERT_EQ(net->stats.rx_dropped, 0);
+	destroy();
+}
+
 /* A frame larger than all that the driver can ever offer is dropped, and the buffers serve the next one. */
 static void test_rx_hopeless(void)
 {
@@ -1401,6 +1453,7 @@ static const struct tap_test tests[] = {
 	TEST(rx_merged),
 	TEST(rx_sizes),
 	TEST(rx_held),
+	TEST(rx_room),
 	TEST(rx_hopeless),
 	TEST(rx_unmerged),
 	TEST(rx_pieces),

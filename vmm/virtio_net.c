@@ -449,6 +449,7 @@ struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
 		n->v.offered &= net_vhost_features(n->vhost);
 	fill_config(n);
 	set_defaults(n);
+	vnet_rx_init(n);
 	vnet_tx_init(n);
 	return &n->v;
 no_memory:

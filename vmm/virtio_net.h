@@ -34,6 +34,8 @@ static inline unsigned int vnet_tx_queue(unsigned int pair)
 
 /* Receive buffers that were popped, oldest first, and a frame on its way. */
 struct vnet_rx {
+	struct virtio_net *n;		/* [c] */
+	struct loop_op timer;		/* room is waited for */
 	unsigned int first;		/* of buf[] */
 	unsigned int nr;
 	unsigned int pieces;		/* used of iov[] */
@@ -95,6 +97,7 @@ bool vnet_set_offload(struct virtio_net *n, u64 guest_features);
 void vnet_set_status(struct virtio_net *n, u16 set, u16 clear);
 
 /* virtio_net_rx.c: frames to the guest. */
+void vnet_rx_init(struct virtio_net *n);
 void vnet_rx_start(struct virtio_net *n, unsigned int pair);
 void vnet_rx_stop(struct virtio_net *n, unsigned int pair);
 void vnet_rx_run(struct virtio_net *n, unsigned int pair);

@@ -9,11 +9,15 @@
  *     now, the frame waits until it has: nothing is lost while TCP's largest
  *     frames meet a ring that has just been used up.
  *  3. Buffers that a small frame has left over serve the next one.
+ *  4. A driver that has just been given frames will give buffers back soon:
+ *     with too few left for what is expected, that is waited for, but not long.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "virtio_net.h"
+
+#define ROOM_US		100	/* most that a driver is waited for */
 
 static struct virtq_buf *buf_at(struct vnet_rx *rx, unsigned int i)
 {
@@ -72,15 +76,29 @@ static bool mergeable(const struct virtio_net *n)
 	return virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
 }
 
-/* True with room for what is expected, or with what there is. */
-static bool prepare(struct virtio_net *n, unsigned int pair)
+/* The driver may add to the buffers, and we may keep more. */
+static bool can_have_more(const struct virtio_net *n, unsigned int pair)
+{
+	const struct vnet_rx *rx = &n->rx[pair];
+
+	return rx->nr < n->v.queues[vnet_rx_queue(pair)].ring.num &&
+	       rx->pieces <= VNET_PIECES;
+}
+
+/* True with room for what is expected, or with what there is if it has to do. */
+static bool prepare(struct virtio_net *n, unsigned int pair, bool has_to_do)
 {
 	struct vnet_rx *rx = &n->rx[pair];
 
 	if (!rx->nr && !pop(n, pair))
 		return false;
-	while (mergeable(n) && rx->room < rx->want && pop(n, pair))
-		;
+	while (mergeable(n) && rx->room < rx->want) {
+		if (pop(n, pair))
+			continue;
+		return has_to_do || !can_have_more(n, pair) ||
+		       (!rx->timer.busy &&
+			loop_timer_us(&rx->timer, ROOM_US));
+	}
 	return true;
 }
 
@@ -124,15 +142,6 @@ static void drop(struct virtio_net *n, unsigned int pair)
 {
 	n->rx[pair].held = 0;
 	n->net->stats.rx_dropped++;
-}
-
-/* The driver may add to the buffers, and we may keep more. */
-static bool can_have_more(const struct virtio_net *n, unsigned int pair)
-{
-	const struct vnet_rx *rx = &n->rx[pair];
-
-	return rx->nr < n->v.queues[vnet_rx_queue(pair)].ring.num &&
-	       rx->pieces <= VNET_PIECES;
 }
 
 /* The held frame's rest into further buffers; false if it has to wait. */
@@ -192,7 +201,8 @@ void vnet_rx_run(struct virtio_net *n, unsigned int pair)
 
 	virtio_kicks_off(&n->v, queue);
 	for (budget = VNET_BUDGET; budget; budget--) {
-		if (rx->held ? place_rest(n, pair) : prepare(n, pair)) {
+		if (rx->held ? place_rest(n, pair) :
+			       prepare(n, pair, !frames && !rx->timer.busy)) {
 			if (!rx->held && !receive_one(n, pair))
 				break;
 			frames++;
@@ -207,6 +217,18 @@ void vnet_rx_run(struct virtio_net *n, unsigned int pair)
 	patience_look(frames);
 	if (!budget)
 		virtio_kick_again(&n->v, queue);
+}
+
+/* Enough waited for: on with the room that there is. */
+static void room_timer(struct loop_op *op, int res)
+{
+	struct vnet_rx *rx = container_of(op, struct vnet_rx, timer);
+	struct virtio_net *n = rx->n;
+	unsigned int pair = rx - n->rx;
+
+	(void)res;
+	if (virtio_queue_ready(&n->v, vnet_rx_queue(pair)) && !n->v.broken)
+		vnet_rx_run(n, pair);
 }
 
 void vnet_rx_start(struct virtio_net *n, unsigned int pair)
@@ -229,5 +251,16 @@ void vnet_rx_stop(struct virtio_net *n, unsigned int pair)
 	while (rx->nr)
 		virtio_unpop(&n->v, vnet_rx_queue(pair),
 			     buf_at(rx, --rx->nr));
+	loop_cancel(&rx->timer);
 	vnet_rx_start(n, pair);
+}
+
+void vnet_rx_init(struct virtio_net *n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n->pairs; i++) {
+		n->rx[i].n = n;
+		n->rx[i].timer.done = room_timer;
+	}
 }
