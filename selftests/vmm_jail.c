@@ -152,6 +152,8 @@ static long do_ioctl_kvm(void) { return ioctl(STDIN_FILENO, KVM_CREATE_VM, 0); }
 static long do_ioctl_run(void) { return ioctl(-1, KVM_RUN, 0) < 0 ? 0 : -1; }
 static long do_ioctl_ficlone(void) { return ioctl(-1, FICLONE, -1) < 0 ? 0 : -1; }
 static long do_ioctl_stats(void) { return ioctl(-1, KVM_GET_STATS_FD, 0) < 0 ? 0 : -1; }
+static long do_batch(void) { return sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 }); }
+static long do_batch_other(void) { return sched_setscheduler(getpid(), SCHED_BATCH, &(struct sched_param){ 0 }); }
 static long do_read(void) { char c; return syscall(SYS_read, -1, &c, 1) < 0 ? 0 : -1; }
 static long do_close(void) { return syscall(SYS_close, -1) < 0 ? 0 : -1; }
 static long do_poll(void) { return poll(NULL, 0, 0); }
@@ -199,13 +201,14 @@ static long do_wx(void)
 	{ "io_uring_setup", do_io_uring_setup }, { "seccomp", do_seccomp }, { "chroot", do_chroot },	\
 	{ "memfd_create", do_memfd_create }, { "chmod", do_chmod }, { "rename", do_rename },		\
 	{ "ioctl", do_ioctl_tiocsti }, { "ioctl", do_ioctl_kvm }, { "rt_sigaction", do_rt_sigaction },	\
-	{ "mmap", do_mmap_exec }, { "mprotect", do_mprotect_exec }, { "499", do_no_name }
+	{ "mmap", do_mmap_exec }, { "mprotect", do_mprotect_exec }, { "499", do_no_name },	\
+	{ "ioctl", do_ioctl_stats }, { "sched_setscheduler", do_batch_other }
 
 /* What a machine without anything may not do */
 #define BARE_CRIMES											\
 	{ "openat", do_openat }, { "socket", do_socket }, { "connect", do_connect },			\
 	{ "recvfrom", do_recvfrom }, { "unlinkat", do_unlinkat }, { "ioctl", do_ioctl_ficlone },	\
-	{ "ioctl", do_ioctl_stats }
+	{ "sched_setscheduler", do_batch }
 
 static void test_main_dies(void)
 {
@@ -228,10 +231,10 @@ static void test_vcpu_dies(void)
 static void test_features(void)
 {
 	static const struct attempt file[] = { { "openat", do_openat }, { "unlinkat", do_unlinkat }, { } };
-	static const struct attempt sock[] = { { "recvfrom", do_recvfrom }, { "ioctl", do_ioctl_stats }, { } };
+	static const struct attempt sock[] = { { "recvfrom", do_recvfrom }, { } };
 	static const struct attempt disk[] = { { "ioctl", do_ioctl_ficlone }, { } };
 	static const struct attempt server[] = { { "socket", do_socket }, { "connect", do_connect }, { "openat", do_openat }, { } };
-	static const struct attempt net[] = { { "socket", do_netlink }, { } };
+	static const struct attempt net[] = { { "socket", do_netlink }, { "sched_setscheduler", do_batch }, { } };
 	static const struct attempt load[] = { { "mmap", do_load }, { } };
 	static const struct attempt crimes[] = { COMMON_CRIMES, { "mmap", do_wx }, { } };
 	static const struct attempt no_load[] = { { "mmap", do_load }, { } };
