@@ -4,7 +4,8 @@
  *
  * Jobs:
  * 1. runs the command of /host/argv with its standard streams carried over virtio-serial ports
- *    (a pseudo-terminal where the runner's caller sits at one, else three pipes);
+ *    (a pseudo-terminal where the runner's caller sits at one, else three pipes), or, in Bochs, as frames
+ *    through one I/O port, which carries nothing in the other direction;
  * 2. adopts and reaps orphans, and ends whatever the command leaves behind;
  * 3. reports to the runner through the "ctl" port: exit status, module unload, taint, kernel log;
  * 4. powers the machine off.
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
@@ -28,7 +30,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bochs/frames.h"
+
 #define PORTS "/sys/class/virtio-ports"
+
+/* In place of a file descriptor: frames on this channel. */
+#define TO_FRAMES(channel) (0x10000 | (channel))
 
 /* One direction of one stream: what was read from @from and is not yet written to @to. */
 struct relay {
@@ -40,13 +47,35 @@ struct relay {
 };
 
 static int ctl = -1;
+static bool in_bochs;
 
 static void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static ssize_t write_frame(int channel, const char *buf, size_t len)
+{
+	unsigned char head[] = { FRAME_BEGIN, channel, len & 0xff, len >> 8 };
+
+	if (len > FRAME_MAX)
+		return write_frame(channel, buf, FRAME_MAX);
+	/* The compiler is not told that outsb() reads memory. */
+	__asm__ volatile("" : : "r"(head) : "memory");
+	outsb(FRAME_PORT, head, sizeof(head));
+	outsb(FRAME_PORT, buf, len);
+	return len;
+}
+
+/* To a file descriptor or TO_FRAMES(). */
+static ssize_t put(int to, const char *buf, size_t len)
+{
+	if (to >= TO_FRAMES(0))
+		return write_frame(to & 0xff, buf, len);
+	return write(to, buf, len);
+}
 
 static void write_all(int fd, const char *buf, size_t len)
 {
 	while (len) {
-		ssize_t n = write(fd, buf, len);
+		ssize_t n = put(fd, buf, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -71,9 +100,18 @@ static void report(const char *fmt, ...)
 
 static void power_off(void)
 {
+	if (in_bochs)
+		outsb(SHUTDOWN_PORT, SHUTDOWN_WORD, strlen(SHUTDOWN_WORD));
 	reboot(RB_POWER_OFF);
 	for (;;)
 		pause();
+}
+
+static int open_frames(const char *name)
+{
+	if (!strcmp(name, "in"))
+		return open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return TO_FRAMES(!strcmp(name, "out") ? FRAME_OUT : !strcmp(name, "err") ? FRAME_ERR : FRAME_CTL);
 }
 
 /* Opens the virtio-serial port that QEMU calls @name; -1 if there is none (yet). */
@@ -84,6 +122,8 @@ static int open_port(const char *name)
 	int fd = -1;
 	DIR *dir;
 
+	if (in_bochs)
+		return open_frames(name);
 	dir = opendir(PORTS);
 	if (!dir)
 		return -1;
@@ -157,6 +197,7 @@ static void __attribute__((noreturn)) run_child(char **argv, const int fds[3], b
 	unsetenv("HOST_COLS");
 	unsetenv("HOST_TTY");
 	unsetenv("HOST_UNLOAD");
+	unsetenv("HOST_FRAMES");
 	execvp(argv[0], argv);
 	dprintf(2, "emulated host: %s: %s\n", argv[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);
@@ -176,7 +217,7 @@ static bool relay_step(struct relay *r)
 		r->len = n;
 		r->done = 0;
 	}
-	n = write(r->to, r->buf + r->done, r->len - r->done);
+	n = put(r->to, r->buf + r->done, r->len - r->done);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR;
 	r->done += n;
@@ -378,6 +419,12 @@ int main(int argc, char **argv)
 	int sigfd, status, tries;
 	sigset_t mask;
 
+	in_bochs = env_int("HOST_FRAMES");
+	if (in_bochs && iopl(3)) {
+		fprintf(stderr, "emulated host: no access to ports\n");
+		in_bochs = false;
+		power_off();
+	}
 	/* "ctl" is the last port of the bus: once it is there, the others are too, with their connection state. */
 	for (tries = 0; ctl < 0 && tries < 5000; tries++) {
 		ctl = open_port("ctl");

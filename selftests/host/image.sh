@@ -5,6 +5,9 @@
 
 STOCK_MODULES="virtio_pci virtio_console kvm_amd kvm_intel tun veth bridge vhost_net vhost_vsock virtio_net virtio_blk
 virtio_balloon virtio_rng loop ext4 xfs overlay zram null_blk 9pnet_virtio 9p msr cpuid"
+# Where Bochs is the host there is no virtio, and each byte of a module costs time.
+BOCHS_MODULES="kvm_amd kvm_intel tun loop msr cpuid"
+slim=''
 
 # add_modules DIR NAME...: with what they depend on, decompressed, and their index
 add_modules() {
@@ -19,10 +22,17 @@ add_modules() {
 		to=$dir/usr/lib/modules/${path#*/lib/modules/}
 		mkdir -p "${to%/*}"
 		case $path in
-		*.xz) xz -dc "$path" >"${to%.xz}" ;;
-		*.zst) zstd -qdc "$path" >"${to%.zst}" ;;
+		*.xz)
+			to=${to%.xz}
+			xz -dc "$path" >"$to"
+			;;
+		*.zst)
+			to=${to%.zst}
+			zstd -qdc "$path" >"$to"
+			;;
 		*) cp "$path" "$to" ;;
 		esac
+		[ -z "$slim" ] || slim_module "$to"
 	done
 	cp "$root/lib/modules/$release"/modules.{builtin,order} "$dir/usr/lib/modules/$release/"
 	cp "$root/lib/modules/$release/modules.builtin.modinfo" "$dir/usr/lib/modules/$release/" 2>/dev/null
@@ -30,6 +40,9 @@ add_modules() {
 }
 
 pack() { (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet); }
+
+# Without what only debuggers read; signatures go, too.
+slim_module() { objcopy -g -R .BTF -R .note.gnu.build-id "$1"; }
 
 # make_base FILE SCRATCH: everything that does not change between runs
 make_base() {
@@ -62,6 +75,7 @@ stage_module() {
 	local dir=$stage/usr/lib/modules/$release dep=${base%.cpio}.dep name deps=''
 	mkdir -p "$dir/extra"
 	cp "$1" "$dir/extra/pvhv.ko"
+	[ -z "$slim" ] || slim_module "$dir/extra/pvhv.ko"
 	[ -e "$dir/modules.dep" ] || cp "$dep" "$dir/modules.dep"
 	for name in $(modinfo -F depends "$1" | tr ',' ' '); do
 		deps+=" $(sed -n "s|^\([^:]*/${name//[_-]/[_-]}\.ko\):|\1|p" "$dir/modules.dep")"
@@ -71,7 +85,8 @@ stage_module() {
 
 base_key() {
 	{
-		cat "$HOST_LIB"/{image.sh,init,agent.c}
+		cat "$HOST_LIB"/{image.sh,init,agent.c,bochs/frames.h}
+		echo "$STOCK_MODULES $slim"
 		stat -Lc '%n %s %Y' "$(command -v busybox)" "$root/lib/modules/$release/modules.dep" "$root/boot/vmlinuz-$release"
 	} | sha256sum | cut -c1-16
 }
