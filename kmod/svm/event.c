@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * event.c - what is on its way into the guest, in AMD-V's terms:
- *  1. EVENTINJ for exceptions and NMIs (APM 15.20); a virtual interrupt for
- *     interrupts (15.21.4), which the guest takes as if it came from outside,
- *  2. EXITINTINFO: events an exit cut off go back into the queue (15.7.2), as
- *     does a virtual interrupt that the host's own came before,
+ *  1. EVENTINJ for exceptions, interrupts and NMIs (APM 15.20),
+ *  2. EXITINTINFO: events an exit cut off go back into the queue (15.7.2),
  *  3. the interrupt window by a virtual interrupt (15.21.4),
  *  4. the NMI window by intercepting IRET and one single step, since
  *     hardware without vNMI does not tell when an NMI handler ends.
@@ -13,20 +11,6 @@
 
 #include "svm.h"
 #include "../trace.h"
-
-static void svm_set_virq(struct svm_vcpu *svm, u8 vector)
-{
-	struct vmcb_control_area *c = &svm->vmcb->control;
-
-	c->int_ctl |= V_IRQ_MASK | V_INTR_PRIO_MASK | V_IGN_TPR_MASK;
-	c->int_vector = vector;
-}
-
-static void svm_clear_virq(struct svm_vcpu *svm)
-{
-	svm->vmcb->control.int_ctl &= ~V_IRQ_INJECTION_BITS_MASK;
-	svm->virq = false;
-}
 
 void svm_requeue_events(struct pvhv_vcpu *vcpu)
 {
@@ -37,11 +21,6 @@ void svm_requeue_events(struct pvhv_vcpu *vcpu)
 	vcpu->excp.injected = false;
 	vcpu->irq.injected = false;
 	vcpu->nmi_injected = false;
-	if (svm->virq) {
-		vcpu->irq.injected = svm->vmcb->control.int_ctl & V_IRQ_MASK;
-		vcpu->event_check |= vcpu->irq.injected;
-		svm_clear_virq(svm);
-	}
 
 	if (svm->iret_seen && vcpu->rip != svm->iret_rip) {
 		svm->iret_seen = false;
@@ -91,43 +70,12 @@ void svm_inject_exception(struct pvhv_vcpu *vcpu)
 	to_svm(vcpu)->bp_rip = e->vector == X86_TRAP_BP ? vcpu->rip : SVM_NO_RIP;
 }
 
-bool svm_irq_allowed(struct pvhv_vcpu *vcpu)
-{
-	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
-
-	return (vcpu->rflags & X86_EFLAGS_IF) &&
-	       !(vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK);
-}
-
-static bool svm_irq_window_open(const struct svm_vcpu *svm)
-{
-	return svm->vmcb->control.intercepts[INTERCEPT_VINTR / 32] & BIT(INTERCEPT_VINTR % 32);
-}
-
-static void svm_eventinj_irq(struct pvhv_vcpu *vcpu)
+void svm_inject_irq(struct pvhv_vcpu *vcpu)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
 
 	vmcb->control.event_inj = vcpu->irq.vector | SVM_EVTINJ_VALID |
 				  (vcpu->irq.soft ? SVM_EVTINJ_TYPE_SOFT : SVM_EVTINJ_TYPE_INTR);
-}
-
-/*
- * EVENTINJ asks nothing: it is for INT n, for what userspace insists on though
- * the guest does not take interrupts, and where the window's dummy is in the
- * virtual interrupt's place. (QEMU before 9 may deliver an interrupt by
- * EVENTINJ once more, at any time before the guest's next exit.)
- */
-void svm_inject_irq(struct pvhv_vcpu *vcpu)
-{
-	struct svm_vcpu *svm = to_svm(vcpu);
-
-	if (vcpu->irq.soft || !svm_irq_allowed(vcpu) || svm_irq_window_open(svm)) {
-		svm_eventinj_irq(vcpu);
-		return;
-	}
-	svm_set_virq(svm, vcpu->irq.vector);
-	svm->virq = true;
 }
 
 void svm_inject_nmi(struct pvhv_vcpu *vcpu)
@@ -148,6 +96,14 @@ void svm_set_nmi_masked(struct pvhv_vcpu *vcpu, bool masked)
 	svm_intercept(svm, INTERCEPT_IRET, masked);
 }
 
+bool svm_irq_allowed(struct pvhv_vcpu *vcpu)
+{
+	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
+
+	return (vcpu->rflags & X86_EFLAGS_IF) &&
+	       !(vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK);
+}
+
 bool svm_nmi_allowed(struct pvhv_vcpu *vcpu)
 {
 	struct vmcb *vmcb = to_svm(vcpu)->vmcb;
@@ -162,12 +118,10 @@ bool svm_nmi_allowed(struct pvhv_vcpu *vcpu)
 void svm_request_irq_window(struct pvhv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb_control_area *c = &svm->vmcb->control;
 
-	if (svm->virq) {
-		svm_clear_virq(svm);
-		svm_eventinj_irq(vcpu);
-	}
-	svm_set_virq(svm, 0);
+	c->int_ctl |= V_IRQ_MASK | V_INTR_PRIO_MASK | V_IGN_TPR_MASK;
+	c->int_vector = 0;
 	svm_intercept(svm, INTERCEPT_VINTR, true);
 }
 
@@ -175,7 +129,7 @@ void svm_close_irq_window(struct pvhv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm_clear_virq(svm);
+	svm->vmcb->control.int_ctl &= ~V_IRQ_INJECTION_BITS_MASK;
 	svm_intercept(svm, INTERCEPT_VINTR, false);
 }
 

@@ -37,7 +37,6 @@ struct svm_vcpu {
 	u64 iret_rip;
 	bool nmi_singlestep;		/* TF and #DB are ours */
 	u64 nmi_step_tf;		/* the guest's own TF meanwhile */
-	bool virq;			/* an interrupt waits for VMRUN in int_ctl */
 	u64 bp_rip;			/* the last exception put in was a #BP: RIP then */
 	u64 shadow_rip;			/* the last host interrupt in STI's shadow: RIP */
 	u64 shadow_exit;		/* and number of exits before it */
