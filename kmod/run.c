@@ -12,6 +12,7 @@
 #include <linux/context_tracking.h>
 #include <linux/ktime.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/task_work.h>
 #include <linux/vtime.h>
 #include <asm/fpu/xcr.h>
@@ -285,11 +286,13 @@ static void adjust_halt_poll(struct pvhv_vcpu *vcpu, u64 slept_ns)
 						HALT_POLL_START_NS);
 }
 
+/* Only time that nobody else has a use for: who waits for the CPU does not
+ * always ask for it (batch tasks do not), and may be the one to wake us. */
 static bool halt_poll(struct pvhv_vcpu *vcpu, ktime_t start)
 {
 	ktime_t stop = ktime_add_ns(start, vcpu->halt_poll_ns);
 
-	if (!vcpu->halt_poll_ns)
+	if (!vcpu->halt_poll_ns || !single_task_running())
 		return false;
 	vcpu->stat.halt_polls++;
 	do {
@@ -298,7 +301,8 @@ static bool halt_poll(struct pvhv_vcpu *vcpu, ktime_t start)
 			return true;
 		}
 		cpu_relax();
-	} while (!need_resched() && ktime_before(ktime_get(), stop));
+	} while (single_task_running() && !need_resched() &&
+		 ktime_before(ktime_get(), stop));
 	return false;
 }
 

@@ -537,7 +537,7 @@ static void test_patience(void)
 	ASSERT_LE(1, looks(100, 1, 1000000, false));
 	/* It is tried, and given up again. */
 	ASSERT_EQ(looks(100, 1, 1000000, true), 64);
-	ASSERT_EQ(looks(100, 1, 1000000, false), 16);
+	ASSERT_EQ(looks(100, 1, 1000000, false), 4);
 	ASSERT_EQ(looks(100, 4, 1000000, true), 64);
 	ASSERT_EQ(looks(1, 4, 20000000, false), 1);
 

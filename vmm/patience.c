@@ -19,6 +19,7 @@
 
 #define TRY_AFTER	64	/* looks that found something */
 #define TRIAL		16	/* such looks */
+#define TRIAL_MIN	4	/* if each has found one piece only */
 #define LULL_NS		10000000ULL	/* after which it is over */
 
 static struct {
@@ -74,7 +75,8 @@ void patience_note(unsigned int pieces, u64 now)
 	}
 	patience.looks++;
 	patience.pieces += pieces;
-	if (patience.on && !lull && patience.looks < TRIAL)
+	if (patience.on && !lull && patience.looks < TRIAL &&
+	    (patience.looks < TRIAL_MIN || patience.pieces > patience.looks))
 		return;
 	if (!patience.on && patience.looks < TRY_AFTER)
 		return;
