@@ -35,8 +35,8 @@ pid=
 tidy() {
 	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
 	for server in /proc/[0-9]*; do
-		[ "$(tr '\0' ' ' <"$server/cmdline" 2>/dev/null | grep -c "^qemu-nbd.*$dir")" = 0 ] || kill "${server#/proc/}"
-	done
+		[ "$(tr '\0' ' ' <"$server/cmdline" | grep -c "^qemu-nbd.*$dir")" = 0 ] || kill "${server#/proc/}"
+	done 2>/dev/null
 	umount -l "$dir/shared" 2>/dev/null
 	rm -rf "$dir"
 }
@@ -106,16 +106,21 @@ holds() {
 # lacks FILE N: no record from N on
 lacks() { dd if="$1" bs=16k skip="$2" 2>/dev/null | cmp -s -n $(((4096 - $2) * 16384)) - /dev/zero; }
 
+now() { awk '{ print int($1 * 100) }' /proc/uptime; }
+
 # take COMMAND COPY OPTION...: and what it took, by the clock
 take() {
+	command=$1
+	copy=$2
+	shift 2
 	flushed >before
-	start_ms=$(date +%s%N | cut -c1-13)
-	"$ctl" "$1" snap disk0 "$2" $3 $4 >says 2>&1
+	since=$(now)
+	"$ctl" "$command" snap disk0 "$copy" "$@" >says 2>&1
 	status=$?
-	end_ms=$(date +%s%N | cut -c1-13)
+	till=$(now)
 	# one may have been on its way when the command had ended
 	after=$(($(last) + 3))
-	echo "# $1 took $((end_ms - start_ms)) ms; $(wc -l <before) records before, $(last) after it"
+	echo "# $command took $((till - since))0 ms; $(wc -l <before) records before, $(last) after it"
 	return $status
 }
 

@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#define HUGE_PAGE	(2ul << 20)
 
 static uint64_t now(void)
 {
@@ -74,6 +77,20 @@ static int run(unsigned long count, unsigned int depth)
 	return 0;
 }
 
+/* In huge pages, so that it does not hang on chance how scattered they are. */
+static uint8_t *map_buffers(size_t len)
+{
+	uint8_t *base = mmap(NULL, len + 2 * HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (base == MAP_FAILED)
+		return NULL;
+	base += -(uintptr_t)base % HUGE_PAGE;
+	len += -len % HUGE_PAGE;
+	madvise(base, len, MADV_HUGEPAGE);
+	memset(base, 0, len);
+	return base;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long count, depth;
@@ -95,11 +112,11 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	length = lseek(fd, 0, SEEK_END);
-	if (posix_memalign((void **)&buffers, 2 << 20, size * depth) || io_uring_queue_init(depth, &ring, 0)) {
+	buffers = map_buffers(size * depth);
+	if (!buffers || io_uring_queue_init(depth, &ring, 0)) {
 		fputs("diskload: no memory or no io_uring\n", stderr);
 		return 1;
 	}
-	memset(buffers, 0, size * depth);
 	if (run(count / 10 + 1, depth))
 		return 1;
 	start = now();
