@@ -37,6 +37,7 @@ extension() { # KIND NAME: of nbdkit
 	[ -r "$file" ] || file=$2
 	echo "$file"
 }
+[ ! -r libnbd.so.0 ] || export LD_LIBRARY_PATH="$PWD"
 fio=$(program fio)
 nbdkit=$(program nbdkit)
 file_plugin=$(extension plugin file)

@@ -20,8 +20,9 @@ if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; 
 	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
 	exit 4
 fi
-# what check has put beside us in an emulated host
+# what check has put beside us in an emulated host (selftests/settings)
 PATH=$PWD:$PATH:/usr/sbin:/sbin
+[ ! -r libnbd.so.0 ] || export LD_LIBRARY_PATH="$PWD"
 for tool in qemu-img qemu-nbd mkfs.xfs; do
 	if ! command -v $tool >/dev/null; then
 		echo "1..0 # SKIP no $tool"

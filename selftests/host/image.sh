@@ -104,7 +104,7 @@ add_libs() {
 add_file() { # FROM TO
 	mkdir -p "$(dirname "$2")"
 	cp -a --reflink=auto -H "$1" "$2" || die "can't read $1"
-	if [ -f "$1" ] && [ -x "$1" ]; then add_libs "$1"; fi
+	if [ -f "$1" ] && [[ -x $1 || $1 == *.so.* ]]; then add_libs "$1"; fi
 }
 
 # QEMU and the firmware of its PC machines, where it looks for it.
