@@ -1308,6 +1308,7 @@ static void test_switch_to_overlay(void)
 	ASSERT_EQ(pread(fd, back, DISK_LEN, 0), DISK_LEN);
 	ASSERT(!memcmp(back, mem, DISK_LEN));
 	close(fd);
+	refused(at("disk"), false, DISK_DIRECT_AUTO, "another program uses");
 	close_disk(blk);
 }
 

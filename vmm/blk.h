@@ -235,6 +235,7 @@ void blk_bounce_fini(struct blk *blk);
 
 /* blk_lock.c: one writer, or any number of readers. */
 int blk_lock(int fd, bool writer);
+int blk_unread(int fd);
 void blk_unlock(int fd);
 
 /* blk_freeze.c: a disk that stands still, and what can be done with it. */

@@ -66,6 +66,15 @@ int blk_lock(int fd, bool writer)
 	return ret;
 }
 
+/*
+ * For a writer that begins: QEMU has the file below an overlay open without
+ * forbidding others to write, and yet its data must not change.
+ */
+int blk_unread(int fd)
+{
+	return taken(fd, BYTE_READS);
+}
+
 void blk_unlock(int fd)
 {
 	set(fd, BYTE_READS, F_UNLCK);

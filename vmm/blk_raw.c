@@ -512,6 +512,8 @@ static int open_and_lock(struct blk *blk)
 	for (;;) {
 		fd = open_best(blk);
 		ret = fd < 0 ? fd : blk_lock(fd, !blk->readonly);
+		if (!ret && !blk->readonly)
+			ret = blk_unread(fd);
 		if (ret != -EBUSY)
 			break;
 		if (fd >= 0)
