@@ -1261,6 +1261,15 @@ static void test_options_saved(void)
 	ASSERT(!strcmp(opt.disks[0].path, "three.img"));
 	options_free(&opt);
 
+	ASSERT_EQ(parse(&opt, "--incoming tcp::5,tls=off --memory 1G --user 5"), 0);
+	ASSERT_EQ(options_merge(&opt, &saved), 0);
+	ASSERT(!strcmp(opt.incoming, "tcp::5,tls=off") && !strcmp(opt.user, "5"));
+	ASSERT(opt.memory == GIB && opt.cpus == 2 && opt.nr_disks == 2);
+	options_free(&opt);
+	ASSERT_EQ(parse(&opt, "--incoming tcp::5 --kernel a"), -EINVAL);
+	ASSERT_EQ(parse(&opt, "--incoming tcp::5 --restore f"), -EINVAL);
+	ASSERT_EQ(parse(&opt, "--incoming tcp::5 --dry-run"), -EINVAL);
+
 	/* Who saved it does not say where our files are */
 	ASSERT_EQ(option_args_add(&saved, "console", "file=/etc/passwd"), 0);
 	ASSERT_EQ(parse(&opt, "--restore f"), 0);

@@ -399,6 +399,7 @@ struct blk *blk_create(const struct blk_kind *kind,
 	snprintf(blk->label, sizeof(blk->label), "%s", label);
 	blk->path = opt->path;
 	blk->readonly = opt->readonly;
+	blk->later = opt->later;
 	blk->direct = opt->direct;
 	blk->kind = kind;
 	/* Of what ran before this process nothing is known. */

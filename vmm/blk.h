@@ -138,6 +138,13 @@ struct blk_kind {
 	int (*reflink)(struct blk *blk, int fd);
 	/* Lets others read the storage, or keeps them from it again. */
 	int (*share)(struct blk *blk, bool share);
+	/*
+	 * Optional: of a disk that stands still: another host has it from now
+	 * on, or this one again.  -EBUSY: it is somebody else's.
+	 */
+	int (*own)(struct blk *blk, bool own);
+	/* Optional, any thread: what is cached goes to the storage. */
+	int (*sync)(struct blk *blk);
 };
 
 extern const struct blk_kind blk_raw;
@@ -157,6 +164,7 @@ struct blk {
 	u32 optimal;			/* best length of a request, or 0 */
 	u32 discard_block;
 	bool readonly;
+	bool later;			/* [c] opened while another host has it */
 	bool can_discard;
 	bool durable;			/* the kind knows BLK_DURABLE of writes */
 	enum disk_direct direct;	/* asked for; ON or OFF when open */

@@ -38,6 +38,7 @@ struct raw {
 	struct loop_file file;
 	u32 align;		/* of memory, for direct I/O; 1: any */
 	bool device;
+	bool later;		/* another host has it for now */
 	bool no_punch;		/* not supported, as it turned out */
 	bool no_range;
 };
@@ -318,6 +319,7 @@ static int bad(const struct blk *blk, int err, const char *what)
 
 static int open_file(const struct blk *blk, int more)
 {
+	const struct raw *raw = blk->data;
 	int fd, flags = O_CLOEXEC | O_NOCTTY | more;
 	struct stat st;
 
@@ -326,7 +328,7 @@ static int open_file(const struct blk *blk, int more)
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return S_ISDIR(st.st_mode) ? -EISDIR : -ENOTBLK;
 	/* A writer has a device to itself: the host must not have it mounted. */
-	if (S_ISBLK(st.st_mode) && !blk->readonly)
+	if (S_ISBLK(st.st_mode) && !blk->readonly && !raw->later)
 		flags |= O_EXCL;
 	fd = open(blk->path, flags | (blk->readonly ? O_RDONLY : O_RDWR));
 	return fd < 0 ? -errno : fd;
@@ -506,13 +508,14 @@ static int open_best(struct blk *blk)
  */
 static int open_and_lock(struct blk *blk)
 {
+	const struct raw *raw = blk->data;
 	unsigned int tries = 0;
 	int fd, ret;
 
 	for (;;) {
 		fd = open_best(blk);
-		ret = fd < 0 ? fd : blk_lock(fd, !blk->readonly);
-		if (!ret && !blk->readonly)
+		ret = fd < 0 ? fd : raw->later ? 0 : blk_lock(fd, !blk->readonly);
+		if (!ret && !raw->later && !blk->readonly)
 			ret = blk_unread(fd);
 		if (ret != -EBUSY)
 			break;
@@ -537,6 +540,7 @@ static int raw_open(struct blk *blk)
 	if (!raw)
 		return fail(-ENOMEM, "out of memory");
 	blk->data = raw;
+	raw->later = blk->later;
 	blk->durable = true;
 	fd = open_and_lock(blk);
 	if (fd < 0) {
@@ -564,7 +568,8 @@ static void raw_close(struct blk *blk)
 	struct raw *raw = blk->data;
 
 	/* The ring may hold the file for longer than we do. */
-	blk_unlock(raw->file.fd);
+	if (!raw->later)
+		blk_unlock(raw->file.fd);
 	close(raw->file.fd);
 	free(raw);
 	blk->data = NULL;
@@ -628,6 +633,51 @@ static int raw_share(struct blk *blk, bool share)
 	return blk_lock(raw->file.fd, !share && !blk->readonly);
 }
 
+static int raw_sync(struct blk *blk)
+{
+	struct raw *raw = blk->data;
+
+	return blk->readonly || !fdatasync(raw->file.fd) ? 0 : -errno;
+}
+
+static int take(struct blk *blk)
+{
+	struct raw *raw = blk->data;
+	unsigned int tries;
+	struct stat st;
+	int ret = -EBUSY;
+
+	for (tries = 0; ret == -EBUSY && tries < BUSY_TRIES; tries++) {
+		if (tries)
+			usleep(BUSY_WAIT_US);
+		ret = blk_lock(raw->file.fd, !blk->readonly);
+	}
+	if (ret == -EBUSY)
+		return ret;
+	if (ret)
+		note("--disk: '%s': cannot be locked (%s): nothing keeps a second writer away",
+		     blk->path, strerror(-ret));
+	/* What this host knew of it before is old. */
+	posix_fadvise(raw->file.fd, 0, 0, POSIX_FADV_DONTNEED);
+	raw->later = false;
+	return fstat(raw->file.fd, &st) ? -errno : 0;
+}
+
+static int raw_own(struct blk *blk, bool own)
+{
+	struct raw *raw = blk->data;
+	int ret;
+
+	if (own)
+		return take(blk);
+	ret = raw_sync(blk);
+	if (ret)
+		return ret;
+	blk_unlock(raw->file.fd);
+	raw->later = true;
+	return 0;
+}
+
 const struct blk_kind blk_raw = {
 	.name = "raw",
 	.open = raw_open,
@@ -638,4 +688,6 @@ const struct blk_kind blk_raw = {
 	.resize = raw_resize,
 	.reflink = raw_reflink,
 	.share = raw_share,
+	.own = raw_own,
+	.sync = raw_sync,
 };

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "move.h"
 
 struct vcpu_source {
 	struct control_source source;
@@ -236,6 +237,14 @@ static void run_resume(void *arg, json_t *params, struct control_call *call)
 	u32 left;
 
 	(void)params;
+	if (move_reclaim(vm)) {
+		control_fail(call, -EBUSY, "still held: a disk is another program's");
+		return;
+	}
+	if (move_receive_force()) {
+		control_done(call, state_object(vm));
+		return;
+	}
 	left = vm_resume(vm, PAUSE_USER | PAUSE_DISK);
 	if (left)
 		control_fail(call, -EBUSY, "still held: %s", left & PAUSE_DISK ?

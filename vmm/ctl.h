@@ -83,7 +83,28 @@ int ctl_console(int argc, char **argv);
 int ctl_snapshot_disk(int argc, char **argv);
 int ctl_clone_disk(int argc, char **argv);
 int ctl_image(int argc, char **argv);
+
+/* ctl_move.c: machines that are saved, and what one says while it moves. */
+#define CTL_MOVE_PATH		"/api/v1/move"
+#define CTL_MOVE_PROTOCOL	"Connection: Upgrade\r\nUpgrade: pvhv-move\r\n"
+
+struct ctl_follow {
+	const char *machine;
+	const char *what;	/* "saved" */
+	int sock;
+	bool lines;		/* events as they come, and no bar */
+	/* Optional. */
+	void (*connect)(const struct ctl_follow *how);
+	void (*woken)(const struct ctl_follow *how);
+	void (*done)(const struct ctl_follow *how, const json_t *event);
+};
+
+int ctl_follow(const struct ctl_follow *how);
 int ctl_suspend(int argc, char **argv);
 int ctl_snapshot(int argc, char **argv);
+
+/* ctl_migrate.c: a machine goes to another host. */
+int ctl_migrate(int argc, char **argv);
+int ctl_tls(int argc, char **argv);
 
 #endif /* PVHV_CTL_H */

@@ -11,38 +11,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "ctl.h"
+#include "move_address.h"
 
-#define PROTOCOL	"Connection: Upgrade\r\nUpgrade: pvhv-move\r\n"
 #define BAR_WIDTH	40
 
 /* 1. */
 
 static int send_order(int sock, const char *what, int fd)
 {
-	union {
-		char room[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { .room = "" };
 	char text[64];
-	struct iovec iov = {
-		text, snprintf(text, sizeof(text), "{\"do\": \"%s\"}\n", what),
-	};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = control.room, .msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int len = snprintf(text, sizeof(text), "{\"do\": \"%s\"}\n", what);
 
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	return sendmsg(sock, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return move_send_fd(sock, text, len, fd);
 }
 
 /* 2. */
@@ -69,35 +52,43 @@ static void end_bar(void)
 }
 
 /* One line of the machine's; true if it was the last. */
-static bool take_line(const char *machine, const char *line, int *ret)
+static bool take_line(const struct ctl_follow *how, const char *line, int *ret)
 {
 	json_t *event = json_loads(line, 0, NULL);
 	const char *kind = json_string_value(json_object_get(event, "event"));
 	bool last = true;
 
-	if (ctl_json)
+	if ((ctl_json || how->lines) && (!kind || strcmp(kind, "connect"))) {
 		puts(line);
+		fflush(stdout);
+	}
 	if (!kind) {
-		*ret = fail(CTL_LOST, "%s: answers what makes no sense", machine);
+		*ret = fail(CTL_LOST, "%s: answers what makes no sense",
+			    how->machine);
 	} else if (!strcmp(kind, "failed")) {
 		end_bar();
-		*ret = fail(CTL_REFUSED, "%s: %s", machine,
+		*ret = fail(CTL_REFUSED, "%s: %s", how->machine,
 			    json_string_value(json_object_get(event, "message")));
 	} else if (!strcmp(kind, "done")) {
 		end_bar();
 		*ret = CTL_OK;
+		if (how->done)
+			how->done(how, event);
 	} else {
 		last = false;
-		if (!ctl_json)
+		if (!strcmp(kind, "connect") && how->connect)
+			how->connect(how);
+		else if (!ctl_json && !how->lines)
 			show_bar(event);
 	}
 	json_decref(event);
 	return last;
 }
 
-static int follow(const char *machine, int sock)
+/* Closes the socket.  A signal without SA_RESTART has how->woken() called. */
+int ctl_follow(const struct ctl_follow *how)
 {
-	FILE *f = fdopen(sock, "r");
+	FILE *f = fdopen(how->sock, "r");
 	char *line = NULL;
 	size_t cap = 0;
 	int ret = CTL_LOST;
@@ -105,17 +96,27 @@ static int follow(const char *machine, int sock)
 	ssize_t n;
 
 	if (!f) {
-		close(sock);
+		close(how->sock);
 		return fail(CTL_ERROR, "out of memory");
 	}
-	while (!last && (n = getline(&line, &cap, f)) > 0) {
+	while (!last) {
+		errno = 0;
+		n = getline(&line, &cap, f);
+		if (n <= 0 && errno == EINTR && how->woken) {
+			clearerr(f);
+			how->woken(how);
+			continue;
+		}
+		if (n <= 0)
+			break;
 		if (line[n - 1] == '\n')
 			line[n - 1] = 0;
-		last = take_line(machine, line, &ret);
+		last = take_line(how, line, &ret);
 	}
 	if (!last) {
 		end_bar();
-		ret = fail(CTL_LOST, "%s: ended before it was saved", machine);
+		ret = fail(CTL_LOST, "%s: ended before it was %s", how->machine,
+			   how->what);
 	}
 	free(line);
 	fclose(f);
@@ -126,16 +127,18 @@ static int follow(const char *machine, int sock)
 
 static int save(const char *machine, const char *what, int fd)
 {
+	struct ctl_follow how = { .machine = machine, .what = "saved" };
 	struct ctl_stream *st = malloc(sizeof(*st));
 	int ret, err;
 
 	if (!st)
 		return fail(CTL_ERROR, "out of memory");
-	ret = ctl_stream(machine, "/api/v1/move", PROTOCOL, 101, st);
+	ret = ctl_stream(machine, CTL_MOVE_PATH, CTL_MOVE_PROTOCOL, 101, st);
 	if (!ret) {
+		how.sock = st->fd;
 		err = send_order(st->fd, what, fd);
 		if (!err) {
-			ret = follow(machine, st->fd);
+			ret = ctl_follow(&how);
 		} else {
 			close(st->fd);
 			ret = fail(CTL_LOST, "%s: cannot be told: %s", machine,

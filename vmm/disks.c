@@ -6,10 +6,12 @@
  *  2. Their fronts are devices of the machine.
  *  3. A disk without room on the host holds the machine; whoever lets it go
  *     on has made room, and what was held is tried again.
+ *  4. Disks of a machine that moves are one host's at any time.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "blk.h"
 #include "control.h"
@@ -97,6 +99,73 @@ int disks_create(struct vm *vm)
 	disks->notifier.changed = run_changed;
 	vm_add_notifier(vm, &disks->notifier);
 	return ret;
+}
+
+int disks_sync(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; disks && i < disks->nr && !ret; i++)
+		if (disks->blk[i]->kind->sync)
+			ret = disks->blk[i]->kind->sync(disks->blk[i]);
+	return ret;
+}
+
+static int own(struct blk *blk, bool yes)
+{
+	return blk->kind->own ? blk->kind->own(blk, yes) : 0;
+}
+
+/* All or none. */
+int disks_let_go(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; disks && i < disks->nr && !ret; i++) {
+		ret = own(disks->blk[i], false);
+		if (ret)
+			fail(ret, "%s: cannot be handed over: %s",
+			     disks->blk[i]->label, strerror(-ret));
+	}
+	while (ret && --i > 0)
+		own(disks->blk[i - 1], true);
+	return ret;
+}
+
+int disks_take(struct vm *vm)
+{
+	struct disks *disks = vm->disks;
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; disks && i < disks->nr && !ret; i++) {
+		ret = own(disks->blk[i], true);
+		if (ret)
+			fail(ret, "--disk: '%s': %s", disks->blk[i]->path,
+			     ret == -EBUSY ? "another program uses it: stop that first" :
+					     strerror(-ret));
+	}
+	while (ret && --i > 0)
+		own(disks->blk[i - 1], false);
+	return ret;
+}
+
+const char *disks_path(const struct vm *vm, u32 nr)
+{
+	const struct disks *disks = vm->disks;
+
+	return disks && nr < disks->nr ? disks->blk[nr]->path : "";
+}
+
+u64 disks_size(const struct vm *vm, u32 nr)
+{
+	const struct disks *disks = vm->disks;
+
+	return disks && nr < disks->nr ? disks->blk[nr]->size : 0;
 }
 
 /* The loop runs; before the fronts are opened. */

@@ -25,6 +25,7 @@ enum jail_feature {
 	JAIL_CONNECT = 1 << 4,	/* connections are made: servers of disks */
 	JAIL_LOAD = 1 << 5,	/* libraries are loaded */
 	JAIL_MOVE = 1 << 6,	/* the machine is saved, by threads of its own */
+	JAIL_COME = 1 << 7,	/* it comes from elsewhere: its state is loaded */
 };
 
 struct jail_who {

@@ -2,7 +2,8 @@
 /*
  * What other threads have the main thread do for them.
  *  1. mailbox_post(): leaves a letter; the main thread opens it in its loop.
- *  2. mailbox_service(): the main thread opens what is there; mailbox_wait()
+ *  2. An errand is a letter whose sender waits until it is done.
+ *  3. mailbox_service(): the main thread opens what is there; mailbox_wait()
  *     also waits for some, for when there is no loop any more.
  */
 #include "vmm.h"
@@ -28,6 +29,35 @@ void mailbox_post(struct letter *letter)
 	pthread_cond_signal(&box.some);
 	pthread_mutex_unlock(&box.lock);
 	loop_wake();
+}
+
+static void errand_opened(struct letter *letter)
+{
+	struct errand *e = container_of(letter, struct errand, letter);
+	int ret = e->run(e);
+
+	if (ret != ERRAND_WAITS)
+		errand_end(e, ret);
+}
+
+int errand_run(int (*run)(struct errand *e), void *arg)
+{
+	struct errand e = {
+		.letter.opened = errand_opened, .run = run, .arg = arg,
+	};
+
+	sem_init(&e.ended, 0, 0);
+	mailbox_post(&e.letter);
+	while (sem_wait(&e.ended))
+		;
+	sem_destroy(&e.ended);
+	return e.ret;
+}
+
+void errand_end(struct errand *e, int ret)
+{
+	e->ret = ret;
+	sem_post(&e->ended);
 }
 
 static struct letter *take(bool wait)

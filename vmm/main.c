@@ -150,6 +150,20 @@ static int run_saved(struct options *opt)
 	return ret;
 }
 
+static int run_incoming(struct options *opt)
+{
+	struct vm vm;
+	int ret, err;
+
+	vm_init(&vm, opt);
+	ret = move_receive(&vm, opt, build_saved);
+	if (!ret)
+		ret = vm_run(&vm);
+	err = move_receive_end(&vm);
+	vm_destroy(&vm);
+	return ret ? ret : err;
+}
+
 static int run(const struct options *opt)
 {
 	struct image kernel = { .fd = -1 }, initrd = { .fd = -1 };
@@ -214,10 +228,12 @@ int main(int argc, char **argv)
 		set_process_name(&opt);
 		ret = signals_init();
 		if (!ret)
-			ret = opt.restore ? run_saved(&opt) : run(&opt);
+			ret = opt.incoming ? run_incoming(&opt) :
+			      opt.restore ? run_saved(&opt) : run(&opt);
 	}
 	if (ret >= 0 && fflush(stdout))
 		ret = fail(-EIO, "cannot write to standard output");
 	options_free(&opt);
+	move_forget();
 	return ret < 0 ? STATUS_ERROR : ret;
 }

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A running machine is saved, by command (see move.h).
- *  1. The client: its order with the descriptors, progress for it, its going
- *     away, which cancels.
- *  2. What the library asks of the machine, in threads of its own: errands of
- *     the main thread, whose end they wait for.
- *  3. The end: a suspended machine ends, a snapshot's goes on.
+ * A running machine is saved or moves to another host, by command (see move.h;
+ * what the library asks of it meanwhile is in move_out.c).
+ *  1. The client: progress for it.
+ *  2. The end: one that was suspended or has moved ends, else it goes on.
+ *  3. The client's orders with their descriptors, its going away, which
+ *     cancels.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
-#include <semaphore.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,22 +18,24 @@
 
 #include "control.h"
 #include "move.h"
+#include "move_address.h"
 
 #define PROGRESS_MS	250
 #define ORDER_MAX	4096
-#define FDS_MAX		1
 
-static struct mover {
+enum move_what { MOVE_SUSPEND, MOVE_SNAPSHOT, MOVE_MIGRATE };
+
+static struct {
 	struct vm *vm;
-	struct move_cpu cpu;		/* [c] */
 	int client;			/* [m] or -1 */
 	int fd;				/* [m] the file, or -1 */
 	struct migrate *m;		/* [m] NULL: nothing goes on */
-	bool ends;			/* [m] the machine does, when it is saved */
+	enum move_what what;		/* [m] */
+	bool unknown;			/* [m] nobody can say whose it is: held */
 	bool closing;			/* [m] */
 	struct letter over;		/* of the library, when all is done */
-	struct freeze freeze;
-	struct errand *freezing;	/* [m] waits for the freeze */
+	char text[ORDER_MAX];		/* [m] orders that have begun to come */
+	size_t len;			/* [m] */
 	struct loop_op order_op;	/* [m] */
 	struct loop_op tick_op;		/* [m] */
 	struct control_source source;
@@ -74,6 +75,17 @@ static void drop_client(void)
 	if (mover.client >= 0)
 		close(mover.client);
 	mover.client = -1;
+	mover.len = 0;
+	move_out_no_connection(-ENOTCONN);
+}
+
+/* For one more connection; see move_out.c. */
+static void ask(void)
+{
+	if (mover.client < 0)
+		move_out_no_connection(-ENOTCONN);
+	else
+		tell("connect", "{}");
 }
 
 static void tick(struct loop_op *op, int res)
@@ -84,143 +96,27 @@ static void tick(struct loop_op *op, int res)
 	if (!mover.m || mover.closing)
 		return;
 	migrate_progress(mover.m, &p);
-	tell("progress", "{s:s, s:I, s:I, s:I, s:f}",
-	     "phase", migrate_state_name(p.state),
+	tell("progress", "{s:s, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:i, s:f}",
+	     "phase", migrate_state_name(p.state), "round", (int)p.round,
 	     "total", (json_int_t)p.total, "remaining", (json_int_t)p.remaining,
-	     "bytes", (json_int_t)p.bytes, "seconds", p.elapsed_us / 1e6);
+	     "bytes", (json_int_t)p.bytes, "seconds", p.elapsed_us / 1e6,
+	     "dirty_rate", (json_int_t)p.dirty_rate,
+	     "link_rate", (json_int_t)p.link_rate, "throttle", (int)p.throttle,
+	     "expected_downtime", p.expected_downtime_us / 1e6);
 	loop_timer(op, PROGRESS_MS);
 }
 
-/* 2. Errands. */
+/* 2. The end. */
 
-struct errand {
-	struct letter letter;
-	int (*run)(struct errand *e);	/* may end it later: WAITS */
-	int ret;
-	struct state *st;
-	sem_t ended;
+static const struct {
+	const char *doing;	/* of a failure's line */
+	const char *event;
+	bool ends;
+} kinds[] = {
+	[MOVE_SUSPEND] = { "saving the machine", "suspended", true },
+	[MOVE_SNAPSHOT] = { "saving the machine", "saved", false },
+	[MOVE_MIGRATE] = { "moving the machine", "migrated", true },
 };
-
-#define WAITS	1
-
-static void end_errand(struct errand *e, int ret)
-{
-	e->ret = ret;
-	sem_post(&e->ended);
-}
-
-static void opened(struct letter *letter)
-{
-	struct errand *e = container_of(letter, struct errand, letter);
-	int ret = e->run(e);
-
-	if (ret != WAITS)
-		end_errand(e, ret);
-}
-
-/* In one of the library's threads. */
-static int send_main(int (*run)(struct errand *e), struct state *st)
-{
-	struct errand e = { .letter.opened = opened, .run = run, .st = st };
-
-	sem_init(&e.ended, 0, 0);
-	mailbox_post(&e.letter);
-	while (sem_wait(&e.ended))
-		;
-	sem_destroy(&e.ended);
-	return e.ret;
-}
-
-static void frozen(struct freeze *f, int err)
-{
-	struct errand *e = mover.freezing;
-
-	(void)f;
-	mover.freezing = NULL;
-	if (e)
-		end_errand(e, err);
-}
-
-static int run_pause(struct errand *e)
-{
-	int ret;
-
-	mover.freezing = e;
-	mover.freeze.done = frozen;
-	ret = vm_freeze(mover.vm, &mover.freeze);
-	if (!ret)
-		return WAITS;
-	mover.freezing = NULL;
-	return ret;
-}
-
-static int run_resume(struct errand *e)
-{
-	(void)e;
-	vm_thaw(mover.vm);
-	return 0;
-}
-
-static int run_save(struct errand *e)
-{
-	return vm_save(mover.vm, e->st);
-}
-
-static int op_blocks(void *vm, struct migrate_block *list, unsigned int max)
-{
-	return move_blocks(vm, list, max);
-}
-
-static int op_describe(void *vm, struct migrate_facts *facts)
-{
-	return move_describe(vm, &mover.cpu, facts);
-}
-
-static int op_pause(void *vm)
-{
-	(void)vm;
-	return send_main(run_pause, NULL);
-}
-
-static int op_resume(void *vm)
-{
-	(void)vm;
-	return send_main(run_resume, NULL);
-}
-
-static int op_save(void *vm, void **data, size_t *len)
-{
-	struct state st;
-	int ret;
-
-	(void)vm;
-	state_init(&st);
-	ret = send_main(run_save, &st);
-	if (ret) {
-		state_free(&st);
-		return ret;
-	}
-	*data = st.data;
-	*len = st.len;
-	return 0;
-}
-
-static void op_done(void *vm)
-{
-	(void)vm;
-	mailbox_post(&mover.over);
-}
-
-static const struct migrate_ops ops = {
-	.blocks = op_blocks,
-	.describe = op_describe,
-	.pause = op_pause,
-	.resume = op_resume,
-	.save = op_save,
-	.done = op_done,
-};
-
-/* 3. The end. */
 
 static void finish(struct letter *letter)
 {
@@ -229,39 +125,116 @@ static void finish(struct letter *letter)
 	(void)letter;
 	migrate_wait(mover.m, &result);
 	mover.m = NULL;
-	close(mover.fd);
+	move_out_end();
+	if (mover.fd >= 0)
+		close(mover.fd);
 	mover.fd = -1;
 	loop_cancel(&mover.tick_op);
 	if (result.err) {
-		fail(result.err, "saving the machine: %s", result.why);
-		tell("failed", "{s:s, s:i}", "message", result.why, "errno",
-		     -result.err);
+		fail(result.err, "%s: %s", kinds[mover.what].doing, result.why);
+		tell("failed", "{s:s, s:i, s:b}", "message", result.why, "errno",
+		     -result.err, "runs", result.owner == MIGRATE_HERE);
 	} else {
-		tell("done", "{s:I, s:f, s:f}",
+		tell("done", "{s:I, s:f, s:f, s:i, s:I}",
 		     "bytes", (json_int_t)result.progress.bytes,
 		     "seconds", result.progress.elapsed_us / 1e6,
-		     "downtime", result.progress.downtime_us / 1e6);
+		     "downtime", result.progress.downtime_us / 1e6,
+		     "rounds", (int)result.progress.round + 1,
+		     "memory", (json_int_t)result.progress.total);
 	}
 	/* What the client has not read yet stays readable for it. */
 	drop_client();
+	mover.unknown = result.err && result.owner == MIGRATE_UNKNOWN;
 	if (result.err)
 		return;
-	if (!mover.ends)
+	if (!kinds[mover.what].ends)
 		vm_thaw(mover.vm);
-	control_event(mover.ends ? "suspended" : "saved", "{}");
-	if (mover.ends)
+	control_event(kinds[mover.what].event, "{}");
+	if (kinds[mover.what].ends)
 		vm_stop(mover.vm, STATUS_POWEROFF);
 }
 
-static int start(bool ends)
+/*
+ * Somebody who knows says that a machine of which we do not know runs here, or
+ * here too: then its disks are not to be had.
+ */
+int move_reclaim(struct vm *vm)
 {
-	struct migrate_params params;
 	int ret;
 
-	migrate_params_init(&params);
-	mover.ends = ends;
+	if (!mover.unknown || mover.vm != vm)
+		return 0;
+	ret = disks_take(vm);
+	if (ret)
+		return ret;
+	mover.unknown = false;
+	vm_thaw(vm);
+	return 0;
+}
+
+/* 3. The client's orders. */
+
+static void refuse(int err, const char *why)
+{
+	tell("failed", "{s:s, s:i, s:b}", "message", why, "errno", -err,
+	     "runs", true);
+	if (mover.fd >= 0)
+		close(mover.fd);
+	mover.fd = -1;
+	drop_client();
+}
+
+/* A number of the order, if it is there: 0 and @value, or -EINVAL. */
+static int number(const json_t *order, const char *name, u64 most, u64 *value)
+{
+	const json_t *v = json_object_get(order, name);
+
+	if (!v)
+		return 0;
+	if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+	    (u64)json_integer_value(v) > most)
+		return -EINVAL;
+	*value = json_integer_value(v);
+	return 0;
+}
+
+static int get_params(const json_t *order, struct migrate_params *p)
+{
+	u64 connections, downtime, timeout = 0, bandwidth = 0, zstd = 0;
+
+	migrate_params_init(p);
+	connections = p->connections;
+	downtime = p->downtime_ms;
+	if (number(order, "connections", MIGRATE_CONNECTIONS_MAX, &connections) ||
+	    number(order, "downtime_ms", INT_MAX, &downtime) ||
+	    number(order, "timeout_ms", INT_MAX, &timeout) ||
+	    number(order, "bandwidth", INT64_MAX, &bandwidth) ||
+	    number(order, "compress", 19, &zstd) || !connections)
+		return -EINVAL;
+	p->connections = connections;
+	p->downtime_ms = downtime;
+	p->timeout_ms = timeout;
+	p->timeout_forces = json_is_true(json_object_get(order, "force"));
+	p->bandwidth = bandwidth;
+	p->zstd = zstd;
+	return 0;
+}
+
+static int start(enum move_what what, struct migrate_params *params)
+{
+	const struct migrate_ops *ops;
+	int ret;
+
+	mover.what = what;
 	mover.over.opened = finish;
-	ret = migrate_save(&mover.m, &ops, mover.vm, &params, mover.fd);
+	ops = move_out_begin(&mover.over, ask);
+	if (what == MOVE_MIGRATE) {
+		move_out_connection(mover.fd);
+		mover.fd = -1;
+		ret = migrate_send(&mover.m, ops, mover.vm, params);
+	} else {
+		ret = migrate_save(&mover.m, ops, mover.vm, params, mover.fd);
+	}
 	if (ret)
 		mover.m = NULL;
 	else
@@ -269,81 +242,126 @@ static int start(bool ends)
 	return ret;
 }
 
-static void refuse(int err, const char *why)
+static int what_of(const json_t *order)
 {
-	tell("failed", "{s:s, s:i}", "message", why, "errno", -err);
-	if (mover.fd >= 0)
-		close(mover.fd);
-	mover.fd = -1;
-	drop_client();
-}
-
-/* One message with a descriptor. */
-static ssize_t receive(char *text, size_t len)
-{
-	union {
-		char room[CMSG_SPACE(FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = { text, len };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = control.room, .msg_controllen = sizeof(control),
+	static const char * const names[] = {
+		[MOVE_SUSPEND] = "suspend", [MOVE_SNAPSHOT] = "snapshot",
+		[MOVE_MIGRATE] = "migrate",
 	};
-	struct cmsghdr *c;
-	ssize_t n;
+	const char *name = json_string_value(json_object_get(order, "do"));
+	unsigned int i;
 
-	n = recvmsg(mover.client, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	if (n <= 0)
-		return n;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&mover.fd, CMSG_DATA(c), sizeof(int));
-	return n;
+	for (i = 0; name && i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return i;
+	return -EINVAL;
 }
 
-static void obey(const char *text, size_t len)
+static void begin(const json_t *order)
 {
-	json_t *order = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	const char *what = json_string_value(json_object_get(order, "do"));
-	int ret;
+	int what = what_of(order), ret;
+	struct migrate_params params;
 
-	if (!what || (strcmp(what, "suspend") && strcmp(what, "snapshot")))
-		refuse(-EINVAL, "an order to suspend or snapshot is needed");
+	if (what < 0)
+		refuse(what, "an order to suspend, snapshot or migrate is needed");
+	else if (get_params(order, &params))
+		refuse(-EINVAL, "a number of the order makes no sense");
 	else if (mover.fd < 0)
-		refuse(-EBADF, "no file came with the order");
+		refuse(-EBADF, what == MOVE_MIGRATE ?
+		       "no connection came with the order" :
+		       "no file came with the order");
 	else if (vm_stopping(mover.vm))
 		refuse(-EBUSY, "the machine stops");
+	else if (mover.unknown || move_arrives())
+		refuse(-EBUSY, "the machine may be another host's");
 	else {
-		ret = start(!strcmp(what, "suspend"));
+		ret = start(what, &params);
 		if (ret)
 			refuse(ret, strerror(-ret));
 	}
+}
+
+/* While it goes on. */
+static void steer(const json_t *order)
+{
+	const char *what = json_string_value(json_object_get(order, "do"));
+	int fd = mover.fd;
+
+	if (!what)
+		return;
+	if (!strcmp(what, "cancel")) {
+		migrate_cancel(mover.m);
+	} else if (!strcmp(what, "force")) {
+		migrate_force(mover.m);
+	} else if (!strcmp(what, "connection") && mover.what == MOVE_MIGRATE &&
+		   fd >= 0) {
+		mover.fd = -1;
+		move_out_connection(fd);
+	} else if (!strcmp(what, "no-connection")) {
+		move_out_no_connection(-ECONNREFUSED);
+	}
+}
+
+static void obey(const char *line, size_t len)
+{
+	json_t *order = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
+
+	if (mover.m)
+		steer(order);
+	else
+		begin(order);
 	json_decref(order);
+}
+
+/* Whole lines. */
+static void obey_all(void)
+{
+	char *end;
+	size_t len;
+
+	while (mover.client >= 0 &&
+	       (end = memchr(mover.text, '\n', mover.len))) {
+		len = end + 1 - mover.text;
+		obey(mover.text, len);
+		if (mover.client < 0)
+			return;
+		mover.len -= len;
+		memmove(mover.text, end + 1, mover.len);
+	}
+}
+
+/* False: the client has gone, or says what is no order. */
+static bool listen_to(void)
+{
+	int fd = -1;
+	ssize_t n;
+
+	n = move_receive_fd(mover.client, mover.text + mover.len,
+			    sizeof(mover.text) - mover.len, &fd);
+	if (fd >= 0) {
+		/* One at a time: who sends more loses them. */
+		if (mover.fd >= 0)
+			close(fd);
+		else
+			mover.fd = fd;
+	}
+	if (n < 0)
+		return errno == EAGAIN;
+	mover.len += n;
+	obey_all();
+	return n && mover.len < sizeof(mover.text);
 }
 
 /* The client has something to say, or has gone. */
 static void client_ready(struct loop_op *op, int res)
 {
-	char text[ORDER_MAX];
-	ssize_t n;
-
 	(void)res;
 	if (mover.closing || mover.client < 0)
 		return;
-	if (!mover.m) {
-		n = receive(text, sizeof(text));
-		if (n > 0)
-			obey(text, n);
-		else if (n == 0 || errno != EAGAIN)
-			drop_client();
-	} else {
-		n = recv(mover.client, text, sizeof(text), MSG_DONTWAIT);
-		if (n == 0 || (n < 0 && errno != EAGAIN)) {
+	if (!listen_to() && mover.client >= 0) {
+		if (mover.m)
 			migrate_cancel(mover.m);
-			drop_client();
-		}
+		drop_client();
 	}
 	if (mover.client >= 0)
 		loop_poll(op, mover.client, POLLIN);
@@ -358,6 +376,7 @@ static int attach(void *arg, int fd)
 	if (fd < 0)
 		return 0;
 	mover.client = fd;
+	mover.len = 0;
 	mover.order_op.done = client_ready;
 	mover.tick_op.done = tick;
 	return loop_poll(&mover.order_op, fd, POLLIN);
@@ -372,7 +391,7 @@ int move_open(struct vm *vm)
 		.kind = "mover", .name = "mover", .attach = attach,
 	};
 	control_add(&mover.source);
-	return move_know_cpu(vm, &mover.cpu);
+	return move_out_open(vm);
 }
 
 /* The loop has ended: what goes on comes to its end here. */

@@ -6,13 +6,20 @@
  * A client of the control socket (pvhvctl) opens the file or makes the
  * connections and passes the descriptors, so that the machine's process needs
  * no more privileges for it than before.  After the upgrade to MOVE_PROTOCOL
+ * both say objects, one a line.
  *
- *   client:  one object, in one message, with the descriptors as SCM_RIGHTS:
- *            {"do": "suspend" | "snapshot"}
- *   machine: an object a line: {"event": "progress", ...}, and at the end
+ *   client:  {"do": "suspend" | "snapshot"} with the file as SCM_RIGHTS, or
+ *            {"do": "migrate", ...} with the first connection
+ *   machine: {"event": "progress", ...}, and at the end
  *            {"event": "done", ...} or {"event": "failed", "message": ...}
  *
- * A client that goes away before the end cancels it.
+ * While a machine moves, it asks for each further connection:
+ *
+ *   machine: {"event": "connect"}
+ *   client:  {"do": "connection"} with it, or {"do": "no-connection"}
+ *
+ * and the client may say {"do": "cancel"} or {"do": "force"} at any time.  One
+ * that goes away before the end cancels it.
  */
 #ifndef PVHV_MOVE_H
 #define PVHV_MOVE_H
@@ -33,12 +40,41 @@ int move_args(const struct migrate_facts *facts, struct option_args *args);
 int move_check_cpu(struct vm *vm, const struct migrate_facts *facts, char *why);
 int move_blocks(struct vm *vm, struct migrate_block *list, unsigned int max);
 
+/* Whether what the machine has is what the other one had; a line in @why. */
+int move_check_devices(struct vm *vm, const struct migrate_facts *facts,
+		       char *why);
+
 /* move.c: out of here, by command. */
 int move_open(struct vm *vm);
 void move_close(struct vm *vm);
+int move_reclaim(struct vm *vm);
+
+/* move_out.c: the machine as the library sees it then. */
+int move_out_open(struct vm *vm);
+const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void));
+void move_out_end(void);
+void move_out_connection(int fd);
+void move_out_no_connection(int err);
 
 /* move_in.c: into here. */
+void move_listen(char *why);
+int move_make(struct vm *vm, struct options *opt, bool later,
+	      int (*build)(struct vm *vm), const struct migrate_facts *facts,
+	      char *why);
+void move_forget(void);		/* when the machine is gone */
 int move_restore(struct vm *vm, struct options *opt,
 		 int (*build)(struct vm *vm));
+
+/*
+ * move_receive.c: of a machine that is still elsewhere: waits for it, and returns when it is
+ * built; the rest of it comes while vm_run() runs.
+ */
+int move_receive(struct vm *vm, struct options *opt,
+		 int (*build)(struct vm *vm));
+void move_receive_ready(struct vm *vm);	/* the sandbox is closed */
+int move_receive_end(struct vm *vm);	/* vm_run() has returned */
+bool move_arrives(void);		/* it is not here yet */
+/* Its source is dead, says somebody who knows: it is ours if it is complete. */
+bool move_receive_force(void);
 
 #endif /* PVHV_MOVE_H */

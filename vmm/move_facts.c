@@ -5,6 +5,8 @@
  *   arg0 ...    the options that it was made of
  *   cpu         vendor and family, and cpu.0x7.0:EBX ... features
  *   tsc_khz     how fast its time stamp counter counts
+ *   devices     the names of their states' sections
+ *   disk0.path, disk0.size ...   where they are now, and how large
  * and the ranges of its memory.
  */
 #include <errno.h>
@@ -49,6 +51,42 @@ static int describe_cpu(const struct move_cpu *cpu, struct migrate_facts *facts)
 	return ret;
 }
 
+static int describe_devices(struct vm *vm, struct migrate_facts *facts)
+{
+	char *list = strdup("");
+	struct device *dev;
+	int ret = 0;
+	char *more;
+
+	for (dev = vm->devices.head; list && dev; dev = dev->next) {
+		if (asprintf(&more, "%s%s%s", list, *list ? " " : "",
+			     dev->name) < 0)
+			more = NULL;
+		free(list);
+		list = more;
+	}
+	ret = list ? migrate_fact(facts, "devices", "%s", list) : -ENOMEM;
+	free(list);
+	return ret;
+}
+
+static int describe_disks(struct vm *vm, struct migrate_facts *facts)
+{
+	char name[NAME_LEN];
+	int ret = 0;
+	u32 i;
+
+	for (i = 0; i < vm->opt->nr_disks && !ret; i++) {
+		snprintf(name, sizeof(name), "disk%u.path", i);
+		ret = migrate_fact(facts, name, "%s", disks_path(vm, i));
+		snprintf(name, sizeof(name), "disk%u.size", i);
+		if (!ret)
+			ret = migrate_fact(facts, name, "%llu",
+					   (unsigned long long)disks_size(vm, i));
+	}
+	return ret;
+}
+
 int move_describe(struct vm *vm, const struct move_cpu *cpu,
 		  struct migrate_facts *facts)
 {
@@ -62,6 +100,10 @@ int move_describe(struct vm *vm, const struct move_cpu *cpu,
 		snprintf(name, sizeof(name), "arg%u", i);
 		ret = migrate_fact(facts, name, "%s", args->text[i]);
 	}
+	if (!ret)
+		ret = describe_devices(vm, facts);
+	if (!ret)
+		ret = describe_disks(vm, facts);
 	return ret ? ret : describe_cpu(cpu, facts);
 }
 
@@ -125,6 +167,74 @@ int move_check_cpu(struct vm *vm, const struct migrate_facts *facts, char *why)
 	cpuid_sum_up(host, &ours);
 	free(host);
 	return cpuid_match(&theirs, &ours, why, MIGRATE_WHY_MAX);
+}
+
+/* A word of a list of words. */
+static bool has_word(const char *list, const char *word, size_t len)
+{
+	for (; *list; list += strspn(list, " ")) {
+		if (strcspn(list, " ") == len && !strncmp(list, word, len))
+			return true;
+		list += strcspn(list, " ");
+	}
+	return false;
+}
+
+/* The first word of @list that is not in @other. */
+static const char *missing(const char *list, const char *other, int *len)
+{
+	for (; *list; list += strspn(list, " ")) {
+		*len = strcspn(list, " ");
+		if (!has_word(other, list, *len))
+			return list;
+		list += *len;
+	}
+	return NULL;
+}
+
+static int compare_disks(struct vm *vm, const struct migrate_facts *facts,
+			 char *why)
+{
+	char name[NAME_LEN];
+	const char *text;
+	u64 size;
+	u32 i;
+
+	for (i = 0; i < vm->opt->nr_disks; i++) {
+		snprintf(name, sizeof(name), "disk%u.size", i);
+		text = migrate_fact_get(facts, name);
+		size = text ? strtoull(text, NULL, 10) : disks_size(vm, i);
+		if (size == disks_size(vm, i))
+			continue;
+		snprintf(why, MIGRATE_WHY_MAX, "disk%u is of %llu bytes there, '%.200s' here of %llu: name the same disk",
+			 i, (unsigned long long)size, disks_path(vm, i),
+			 (unsigned long long)disks_size(vm, i));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int move_check_devices(struct vm *vm, const struct migrate_facts *facts,
+		       char *why)
+{
+	const char *theirs = migrate_fact_get(facts, "devices"), *ours, *name;
+	struct migrate_facts *own = migrate_facts_new();
+	int ret, len;
+
+	ret = own ? describe_devices(vm, own) : -ENOMEM;
+	ours = ret ? NULL : migrate_fact_get(own, "devices");
+	if (ours && theirs) {
+		name = missing(theirs, ours, &len);
+		if (name)
+			snprintf(why, MIGRATE_WHY_MAX, "the machine there has '%.*s', the one here has not: give the same devices",
+				 len, name);
+		else if ((name = missing(ours, theirs, &len)))
+			snprintf(why, MIGRATE_WHY_MAX, "the machine here has '%.*s', the one there has not: give the same devices",
+				 len, name);
+		ret = name ? -EINVAL : 0;
+	}
+	migrate_facts_free(own);
+	return ret ? ret : compare_disks(vm, facts, why);
 }
 
 int move_blocks(struct vm *vm, struct migrate_block *list, unsigned int max)

@@ -9,18 +9,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "move.h"
 
 static struct {
-	struct vm *vm;
 	struct options *opt;
 	int (*build)(struct vm *vm);
 	char *why;		/* where a failure's line goes */
 	void (*sink)(const char *line);		/* and went before */
+	char *paths[DISKS_MAX];
 } in;
 
 /* Errors on the way are the library's to tell, with what it knows. */
@@ -30,39 +30,81 @@ static void keep_line(const char *line)
 		snprintf(in.why, MIGRATE_WHY_MAX, "%s", line);
 }
 
-static void listen_to(char *why)
+/* The main thread's failures go to @why; NULL: as before. */
+void move_listen(char *why)
 {
-	in.why = why;
-	if (why)
+	if (why) {
+		why[0] = 0;
 		in.sink = fail_sink;
+	}
+	in.why = why;
 	fail_sink = why ? keep_line : in.sink;
 }
 
-static int make(const struct migrate_facts *facts, char *why)
+/* A disk may have gone on in another place than it began. */
+static int find_disks(struct options *opt, const struct migrate_facts *facts)
 {
+	const char *path;
+	char name[32];
+	u32 i;
+
+	for (i = 0; i < opt->nr_disks; i++) {
+		snprintf(name, sizeof(name), "disk%u.path", i);
+		path = migrate_fact_get(facts, name);
+		if (!path || !strcmp(path, opt->disks[i].path))
+			continue;
+		in.paths[i] = strdup(path);
+		if (!in.paths[i])
+			return fail(-ENOMEM, "out of memory");
+		opt->disks[i].path = in.paths[i];
+	}
+	return 0;
+}
+
+/* @later: another host has its disks for now. */
+int move_make(struct vm *vm, struct options *opt, bool later,
+	      int (*build)(struct vm *vm), const struct migrate_facts *facts,
+	      char *why)
+{
+	bool own_disks = opt->nr_disks;
 	struct option_args saved = { .nr = 0 };
 	int ret;
+	u32 i;
 
 	ret = move_args(facts, &saved);
 	if (!ret)
-		ret = options_merge(in.opt, &saved);
+		ret = options_merge(opt, &saved);
 	option_args_free(&saved);
+	if (!ret && !own_disks)
+		ret = find_disks(opt, facts);
+	for (i = 0; i < opt->nr_disks; i++)
+		opt->disks[i].later = later;
 	if (!ret)
-		ret = vm_open(in.vm);
+		ret = vm_open(vm);
 	if (!ret)
-		ret = move_check_cpu(in.vm, facts, why);
-	return ret ? ret : in.build(in.vm);
+		ret = move_check_cpu(vm, facts, why);
+	if (!ret)
+		ret = build(vm);
+	return ret ? ret : move_check_devices(vm, facts, why);
+}
+
+void move_forget(void)
+{
+	u32 i;
+
+	for (i = 0; i < DISKS_MAX; i++) {
+		free(in.paths[i]);
+		in.paths[i] = NULL;
+	}
 }
 
 static int op_check(void *vm, const struct migrate_facts *facts, char *why)
 {
 	int ret;
 
-	(void)vm;
-	why[0] = 0;
-	listen_to(why);
-	ret = make(facts, why);
-	listen_to(NULL);
+	move_listen(why);
+	ret = move_make(vm, in.opt, false, in.build, facts, why);
+	move_listen(NULL);
 	return ret;
 }
 
@@ -79,10 +121,9 @@ static int op_load(void *vm, const void *data, size_t len, char *why)
 {
 	int ret;
 
-	why[0] = 0;
-	listen_to(why);
+	move_listen(why);
 	ret = vm_load(vm, data, len, false);
-	listen_to(NULL);
+	move_listen(NULL);
 	return ret;
 }
 
@@ -98,7 +139,6 @@ int move_restore(struct vm *vm, struct options *opt, int (*build)(struct vm *vm)
 	char why[MIGRATE_WHY_MAX];
 	int fd, ret;
 
-	in.vm = vm;
 	in.opt = opt;
 	in.build = build;
 	fd = open(opt->restore, O_RDONLY | O_CLOEXEC);

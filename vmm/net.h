@@ -234,6 +234,7 @@ void net_control_remove(struct control_source *src);
 
 /* nets.c: all of a machine's. */
 int nets_create(struct vm *vm);
+void nets_announce(struct vm *vm);
 void nets_close(struct vm *vm);
 
 #endif /* PVHV_NET_H */

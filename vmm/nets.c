@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "control.h"
 #include "net.h"
 #include "virtio.h"
 
@@ -32,6 +33,16 @@ int nets_create(struct vm *vm)
 	for (i = 0; !ret && i < vm->opt->nr_nets; i++)
 		ret = add(vm, i);
 	return ret;
+}
+
+/* The machine is somewhere else than it was. */
+void nets_announce(struct vm *vm)
+{
+	u32 i;
+
+	for (i = 0; i < NETS_MAX; i++)
+		if (vm->net_sources[i])
+			net_announce(vm->net_sources[i]->arg);
 }
 
 /* Before the devices go, which own the host halves. */

@@ -19,7 +19,7 @@
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
 	OPT_EXIT_PORT, OPT_RNG, OPT_PORT, OPT_BALLOON, OPT_SANDBOX, OPT_USER,
-	OPT_CHROOT, OPT_RESTORE, OPT_BUS, OPT_HELP, OPT_VERSION
+	OPT_CHROOT, OPT_RESTORE, OPT_INCOMING, OPT_BUS, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -42,6 +42,7 @@ static const struct option longs[] = {
 	{ "user", required_argument, NULL, OPT_USER },
 	{ "chroot", required_argument, NULL, OPT_CHROOT },
 	{ "restore", required_argument, NULL, OPT_RESTORE },
+	{ "incoming", required_argument, NULL, OPT_INCOMING },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
 	{ "exit-port", no_argument, NULL, OPT_EXIT_PORT },
@@ -88,6 +89,8 @@ void options_help(void)
 	      "      --chroot DIR       see only that directory then (root only)\n"
 	      "      --restore FILE         go on with a machine that was saved: its own options hold\n"
 	      "                         where none are given here\n"
+	      "      --incoming ADDRESS     take over a machine that pvhvctl migrate sends:\n"
+	      "                         tcp:ADDRESS:PORT[,tls_dir=DIR|,tls=off], unix:PATH\n"
 	      "      --sandbox on|off   no privileges, and only the system calls that are needed,\n"
 	      "                         once the guest runs (default: on)\n"
 	      "      --dev PATH         device of the KVM API (default: " DEFAULT_DEV ")\n"
@@ -370,6 +373,9 @@ static int parse_one(struct options *opt, int c)
 	case OPT_RESTORE:
 		opt->restore = optarg;
 		return 0;
+	case OPT_INCOMING:
+		opt->incoming = optarg;
+		return 0;
 	case OPT_DEV:
 		opt->dev = optarg;
 		return 0;
@@ -482,9 +488,14 @@ static int check_all(const struct options *opt)
 		return fail(-ERANGE, "--balloon: target= is more than the machine's memory: give less");
 	if (opt->restore && opt->kernel)
 		return fail(-EINVAL, "--restore: the saved machine has its kernel: leave out --kernel");
+	if (opt->incoming && (opt->kernel || opt->restore))
+		return fail(-EINVAL, "--incoming: the machine that comes has its kernel and its state: leave out %s",
+			    opt->kernel ? "--kernel" : "--restore");
+	if (opt->incoming && opt->dry_run)
+		return fail(-EINVAL, "--incoming: cannot be tried by --dry-run: a failed migration harms nobody");
 	if (opt->restore && opt->dry_run)
 		return fail(-EINVAL, "--restore: cannot be tried by --dry-run: use pvhv-stream verify");
-	if (!opt->restore && !opt->kernel)
+	if (!opt->restore && !opt->incoming && !opt->kernel)
 		return fail(-EINVAL, "no kernel: name one with --kernel FILE");
 	return 0;
 }

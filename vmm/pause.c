@@ -11,7 +11,11 @@
  * A vCPU thread that waits for room in the console counts as held: it may
  * wait for as long as nobody reads, and goes through 2 when it has waited.
  */
+#include <time.h>
+
 #include "vmm.h"
+
+#define NS_IN_S		1000000000L
 
 void pause_init(struct vm *vm)
 {
@@ -80,6 +84,7 @@ void vm_pause(struct vm *vm, u32 owner)
 		for (i = 0; i < vm->nr_vcpus; i++)
 			vcpu_kick(&vm->vcpus[i]);
 	p->hold = true;
+	pthread_cond_broadcast(&p->go);		/* who naps */
 	pthread_mutex_unlock(&p->lock);
 	loop_wake();
 }
@@ -176,6 +181,26 @@ void pause_waiting(struct vm *vm, bool waits)
 		vm->pause.held--;
 	}
 	pthread_mutex_unlock(&vm->pause.lock);
+}
+
+/* Some time without the guest, unless it is to be held meanwhile. */
+void pause_nap(struct vm *vm, u32 us)
+{
+	struct pause *p = &vm->pause;
+	struct timespec end;
+	int over = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += us * 1000L;
+	if (end.tv_nsec >= NS_IN_S) {
+		end.tv_nsec -= NS_IN_S;
+		end.tv_sec++;
+	}
+	pthread_mutex_lock(&p->lock);
+	while (!p->hold && !vm_stopping(vm) && !over)
+		over = pthread_cond_clockwait(&p->go, &p->lock, CLOCK_MONOTONIC,
+					      &end);
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* KVM_RUN was interrupted; true if the vCPU was held, and is let go now. */

@@ -64,12 +64,31 @@ int sandbox_enter(const struct options *opt)
 	jail_need(disks_need(opt));
 	if (opt->nr_nets)
 		jail_need(JAIL_NET);
-	if (opt->control || has_sockets(opt))
+	if (opt->control || opt->incoming || has_sockets(opt))
 		jail_need(JAIL_SOCKET);
-	if (opt->control)
+	if (opt->control || opt->incoming)
 		jail_need(JAIL_MOVE);
+	if (opt->incoming)
+		jail_need(JAIL_COME);
 	ret = jail_drop();
 	return ret ? ret : jail_prepare();
+}
+
+/* The process at the door has all open; of files and libraries it needs no more. */
+int sandbox_door(const struct options *opt)
+{
+	struct jail_who who = who_of(opt);
+	int ret = jail_identity(&who);
+
+	return ret || opt->no_sandbox ? ret : jail_drop();
+}
+
+/* A thread that was there before sandbox_enter(). */
+int sandbox_join(void)
+{
+	int ret = on ? jail_drop() : 0;
+
+	return ret ? ret : sandbox_lock_main();
 }
 
 int sandbox_lock_main(void)

@@ -57,6 +57,12 @@ int signals_init(void)
 	return 0;
 }
 
+/* Not held, they end the process, as long as there is nothing to put back. */
+void signals_hold(bool hold)
+{
+	pthread_sigmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &watch_set, NULL);
+}
+
 /* In a vCPU's thread. */
 void signals_allow_kick(void)
 {

@@ -156,6 +156,8 @@ static void handle_exit(struct vcpu *vcpu)
  */
 static void interrupted(struct vcpu *vcpu)
 {
+	if (atomic_exchange(&vcpu->nap, false))
+		pause_nap(vcpu->vm, atomic_load(&vcpu->vm->nap_us));
 	if (pause_park(vcpu->vm, &vcpu->run->immediate_exit) &&
 	    ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0))
 		return;

@@ -48,6 +48,7 @@ void vm_init(struct vm *vm, const struct options *opt)
 	vm->mem.fd = -1;
 	atomic_init(&vm->status, -1);
 	atomic_init(&vm->running, 0);
+	atomic_init(&vm->nap_us, 0);
 	devices_init(&vm->devices);
 	pause_init(vm);
 }
@@ -467,7 +468,7 @@ int vm_add_vcpus(struct vm *vm)
 		if (ret)
 			break;
 		vm->nr_vcpus++;
-		if (!vm->opt->restore)
+		if (!vm->opt->restore && !vm->opt->incoming)
 			ret = vcpu_init(vcpu, &vm->boot);
 	}
 	return ret;
@@ -508,9 +509,14 @@ static int start_vcpus(struct vm *vm)
 		ret = vcpu_start(&vm->vcpus[i]);
 	if (!ret)
 		ret = sandbox_lock_main();
-	if (!ret)
-		vm_resume(vm, PAUSE_START);
-	return ret;
+	if (ret)
+		return ret;
+	if (vm->opt->incoming) {
+		vm_pause(vm, PAUSE_MOVE);
+		move_receive_ready(vm);
+	}
+	vm_resume(vm, PAUSE_START);
+	return 0;
 }
 
 /*
@@ -544,6 +550,8 @@ int vm_run(struct vm *vm)
 		goto signals;
 	disks_attach(vm);
 	ret = ports_open(vm);
+	if (vm->opt->incoming)
+		vm_virtio_pause(vm);
 	vm_virtio_open(vm);
 	notify_open();
 	if (!ret)
@@ -569,6 +577,7 @@ int vm_run(struct vm *vm)
 		vcpu_join(&vm->vcpus[i]);
 	}
 	move_close(vm);
+	vm_throttle_end(vm);
 	control_close();
 	vm_virtio_close(vm);
 	disks_detach(vm);

@@ -64,6 +64,7 @@ static int save_clock(struct vm *vm, struct state *st)
 	clock_gettime(CLOCK_REALTIME, &now);
 	state_put_u64(st, "clock", clock.clock);
 	state_put_u64(st, "realtime", now.tv_sec * NS + now.tv_nsec);
+	state_put_u64(st, "held", vm->pause.owners & PAUSE_USER);
 	return 0;
 }
 
@@ -138,10 +139,14 @@ static int load_clock(struct vm *vm, const struct state_section *sec,
 	return 0;
 }
 
+/*
+ * @moved: it goes on at once, unless it was held by command; else it was put
+ * away, and whoever takes it out wants it to run.
+ */
 int vm_load(struct vm *vm, const void *data, size_t len, bool moved)
 {
 	struct state_section sec;
-	u64 late_ns = 0;
+	u64 late_ns = 0, held;
 	int ret;
 	u32 i;
 
@@ -155,6 +160,9 @@ int vm_load(struct vm *vm, const void *data, size_t len, bool moved)
 		ret = vcpu_load(&vm->vcpus[i], data, len, late_ns);
 	if (!ret)
 		ret = devices_load(&vm->devices, data, len);
+	if (!ret && moved && !state_get_u64(&sec, "held", UINT32_MAX, &held) &&
+	    held & PAUSE_USER)
+		vm_pause(vm, PAUSE_USER);
 	/* Its watchdogs shall not count the time; without kvmclock they must. */
 	for (i = 0; i < vm->nr_vcpus && !ret; i++)
 		if (ioctl(vm->vcpus[i].fd, KVM_KVMCLOCK_CTRL, 0))

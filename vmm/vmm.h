@@ -14,6 +14,7 @@
 #define PVHV_VMM_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -255,6 +256,7 @@ struct disk_options {
 	u32 queues;		/* 0: one per CPU, within reason */
 	enum disk_direct direct;
 	bool readonly;
+	bool later;		/* another host has it: disks_take() will follow */
 };
 
 enum console_kind {
@@ -412,6 +414,19 @@ struct letter {
 	struct letter *next;
 };
 
+#define ERRAND_WAITS	1	/* it is not done yet: errand_end() will follow */
+
+struct errand {
+	struct letter letter;
+	int (*run)(struct errand *e);
+	void *arg;
+	int ret;
+	sem_t ended;
+};
+
+/* Not from the main thread.  Returns what run() or errand_end() says. */
+int errand_run(int (*run)(struct errand *e), void *arg);
+void errand_end(struct errand *e, int ret);
 void mailbox_post(struct letter *letter);
 void mailbox_service(void);
 void mailbox_wait(void);
@@ -472,6 +487,7 @@ struct vcpu {
 	u32 id;			/* [c] also its APIC ID */
 	int fd;			/* [c] */
 	bool started;		/* [m] */
+	atomic_bool nap;	/* [a] one is due, see throttle.c */
 };
 
 /* Who may hold the vCPUs, see pause.c. */
@@ -479,7 +495,7 @@ enum pause_owner {
 	PAUSE_START = 1 << 0,	/* not all is ready for the guest yet */
 	PAUSE_USER = 1 << 1,	/* by command */
 	PAUSE_DISK = 1 << 2,	/* a disk has no room; resumed by command */
-	PAUSE_MOVE = 1 << 3,	/* to be saved or handed over */
+	PAUSE_MOVE = 1 << 3,	/* to be saved or handed over, or not here yet */
 };
 
 struct run_notifier {
@@ -540,6 +556,7 @@ struct vm {
 	u32 nr_vcpus;			/* [c] created so far */
 	struct pause pause;
 	struct freeze *freeze;		/* [m] */
+	atomic_uint nap_us;		/* [a] how long; 0: no throttle */
 	bool kicked;			/* [m] vCPUs were told to stop */
 	atomic_uint running;		/* [a] vCPU threads not yet ended */
 	atomic_int status;		/* [a] exit status, -1 while running */
@@ -563,12 +580,17 @@ void pause_service(struct vm *vm);
 void pause_release(struct vm *vm);
 void pause_waiting(struct vm *vm, bool waits);
 bool pause_park(struct vm *vm, u8 *immediate_exit);
+void pause_nap(struct vm *vm, u32 us);
 void vm_pause(struct vm *vm, u32 owner);
 u32 vm_resume(struct vm *vm, u32 owners);
 bool vm_paused(const struct vm *vm);
 bool vm_parked(struct vm *vm);
 void vm_when_paused(struct vm *vm, struct pause_wait *wait);
 void vm_add_notifier(struct vm *vm, struct run_notifier *n);
+
+/* throttle.c: less time for the guest. */
+int vm_throttle(struct vm *vm, unsigned int percent);
+void vm_throttle_end(struct vm *vm);
 
 /* ports.c: the consoles and ports of a machine; port.h has one of them. */
 struct ports;
@@ -600,6 +622,16 @@ int disks_create(struct vm *vm);
 void disks_attach(struct vm *vm);
 void disks_detach(struct vm *vm);
 void disks_close(struct vm *vm);
+/*
+ * Of a machine that moves.  To the storage, from any thread; let go, so that
+ * another host may take them; taken, with a line about one that cannot be.
+ */
+int disks_sync(struct vm *vm);
+int disks_let_go(struct vm *vm);
+int disks_take(struct vm *vm);
+/* Where disk number @nr is now, and its size. */
+const char *disks_path(const struct vm *vm, u32 nr);
+u64 disks_size(const struct vm *vm, u32 nr);
 
 /* control_vm.c: the machine as clients of the control socket see it. */
 int control_vm_check(const struct options *opt);
@@ -875,6 +907,7 @@ enum escape_action escape_feed(struct escape *esc, u8 byte, u8 *out,
 int signals_init(void);
 int signals_start(void (*event)(void *arg, int signal), void *arg);
 void signals_fini(void);
+void signals_hold(bool hold);
 int signals_kick_number(void);
 void signals_allow_kick(void);
 
@@ -887,6 +920,8 @@ void notify_close(void);
 int sandbox_check(const struct options *opt);
 int sandbox_enter(const struct options *opt);
 int sandbox_lock_main(void);
+int sandbox_join(void);
+int sandbox_door(const struct options *opt);
 int sandbox_lock_vcpu(void);
 void sandbox_end(void);
 
