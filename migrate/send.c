@@ -10,6 +10,9 @@
 
 #include "mig.h"
 
+/* The destination makes the machine before it accepts: in stall times. */
+#define PATIENCE	3
+
 struct send {
 	struct precopy precopy;
 	struct limit limit;
@@ -57,8 +60,11 @@ static int set_up(struct send *s, struct migrate *m)
 	err = send_facts(m, &s->w[0].s);
 	if (!err)
 		err = blocks_put(&s->w[0].s, &m->blocks);
-	if (!err && !m->params.oneway)
+	if (!err && !m->params.oneway) {
+		s->w[0].s.ch.stall_ms *= PATIENCE;
 		err = stream_expect(&s->w[0].s, TYPE_ACCEPT, &sec);
+		s->w[0].s.ch.stall_ms = m->params.stall_ms;
+	}
 	while (!err && s->nr < m->params.connections)
 		err = open_connection(s, m);
 	return err;

@@ -2,10 +2,10 @@
 /*
  * Work in a guest that shows whether it was moved well: a ticker, a sum over memory, pages that are dirtied.
  *
- *   guestload SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S
+ *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S
  *
  * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB", where the gap is the largest time between two ticks
- * (which are to be a millisecond apart) since the line before, by the clock that also runs while the guest is stopped, and the
+ * (which are to be TICK_MS apart) since the line before, by the clock that also runs while the guest is stopped, and the
  * total the largest of all; and "SUM DIFFERS" or "PAGE DIFFERS" if memory is not what was written.
  */
 #include <pthread.h>
@@ -19,8 +19,8 @@
 
 #define MIB		(1u << 20)
 #define PAGE		4096u
-#define TICK_NS		1000000L
-#define SLICES		100		/* of a second, in which the dirtier works */
+#define SLICES		10		/* of a second, in which the dirtier works */
+#define SUM_EVERY_US	200000
 
 static atomic_ulong gap, sums, dirtied;
 
@@ -34,7 +34,7 @@ static uint64_t now_ns(clockid_t clock)
 
 static void *ticker(void *arg)
 {
-	const struct timespec tick = { .tv_nsec = TICK_NS };
+	const struct timespec tick = { .tv_nsec = (uintptr_t)arg * 1000000 };
 	uint64_t last = now_ns(CLOCK_REALTIME), now, us;
 
 	for (;;) {
@@ -80,7 +80,7 @@ static void *summer(void *arg)
 			fflush(stdout);
 		}
 		sums++;
-		usleep(20000);
+		usleep(SUM_EVERY_US);
 	}
 	return NULL;
 }
@@ -129,16 +129,16 @@ int main(int argc, char **argv)
 {
 	unsigned long us, total = 0, n;
 
-	if (argc != 4) {
-		fputs("usage: guestload SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S\n", stderr);
+	if (argc != 5) {
+		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S\n", stderr);
 		return 1;
 	}
-	dirty_pages = strtoul(argv[2], NULL, 0) * (MIB / PAGE);
-	rate = strtoul(argv[3], NULL, 0);
-	start(summer, (void *)strtoul(argv[1], NULL, 0));
+	dirty_pages = strtoul(argv[3], NULL, 0) * (MIB / PAGE);
+	rate = strtoul(argv[4], NULL, 0);
+	start(summer, (void *)strtoul(argv[2], NULL, 0));
 	if (dirty_pages && rate)
 		start(dirtier, NULL);
-	start(ticker, NULL);
+	start(ticker, (void *)strtoul(argv[1], NULL, 0));
 	for (n = 1;; n++) {
 		sleep(1);
 		us = atomic_exchange(&gap, 0);

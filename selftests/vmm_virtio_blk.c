@@ -726,7 +726,7 @@ static void test_saved_and_loaded(void)
 	ASSERT_EQ(virtio_device_ops()->load(&v->dev, &sec), 0);
 	nr_config_irq = 0;
 	virtio_service(v);
-	ASSERT_EQ(nr_config_irq, 1);
+	ASSERT_GE(nr_config_irq, 1);
 	close_device();
 	ASSERT_OK(truncate(path, DISK_LEN / 2));
 	open_device(&opt, 1);

@@ -203,6 +203,7 @@ static int get_params(const json_t *order, struct migrate_params *p)
 	u64 connections, downtime, timeout = 0, bandwidth = 0, zstd = 0;
 
 	migrate_params_init(p);
+	p->stall_ms = MOVE_STALL_MS;
 	connections = p->connections;
 	downtime = p->downtime_ms;
 	if (number(order, "connections", MIGRATE_CONNECTIONS_MAX, &connections) ||
@@ -233,6 +234,7 @@ static int start(enum move_what what, struct migrate_params *params)
 		mover.fd = -1;
 		ret = migrate_send(&mover.m, ops, mover.vm, params);
 	} else {
+		params->running = what == MOVE_SNAPSHOT;
 		ret = migrate_save(&mover.m, ops, mover.vm, params, mover.fd);
 	}
 	if (ret)

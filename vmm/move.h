@@ -27,6 +27,9 @@
 #include "../migrate/migrate.h"
 #include "vmm.h"
 
+/* How long nothing may move on a connection: hosts have slow disks, too. */
+#define MOVE_STALL_MS	20000
+
 /* move_facts.c: what a machine is made of, and whether this host can make it. */
 struct move_cpu {
 	struct cpuid_summary features;

@@ -4,7 +4,8 @@
  *  1. What it says of itself comes first: whether this host can make it, and
  *     then it is made, of its own options and those of the command line.
  *  2. Its memory is mapped, or read, by the library.
- *  3. Its state is loaded last; the machine has not run yet then.
+ *  3. Its state is loaded last; the machine has not run yet then.  The guest
+ *     is told that it is another one (virtio_guest.c): there may be several.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "move.h"
+#include "virtio.h"
 
 static struct {
 	struct options *opt;
@@ -148,5 +150,9 @@ int move_restore(struct vm *vm, struct options *opt, int (*build)(struct vm *vm)
 	/* Huge pages cannot be a file's: those are read. */
 	ret = migrate_restore(&ops, vm, fd, true, why);
 	close(fd);
-	return ret ? fail(ret, "--restore: '%s': %s", opt->restore, why) : 0;
+	if (!ret && vm_renew(vm))
+		ret = fail(-EIO, "--restore: no random numbers for the guest");
+	else if (ret)
+		ret = fail(ret, "--restore: '%s': %s", opt->restore, why);
+	return ret;
 }

@@ -202,6 +202,7 @@ int move_receive(struct vm *vm, struct options *opt, int (*build)(struct vm *vm)
 	in.build = build;
 	in.over.opened = finish;
 	migrate_params_init(&params);
+	params.stall_ms = MOVE_STALL_MS;
 	ret = move_address_parse(&at, "--incoming", opt->incoming);
 	if (!ret)
 		in.door = ret = move_door_open(opt, &at);

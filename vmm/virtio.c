@@ -355,6 +355,12 @@ static void tell_again(struct virtio_queue *q)
 		v->transport->notify_queue(v, q->index);
 }
 
+static void notify_config(struct virtio *v)
+{
+	if (v->transport && v->started)
+		v->transport->notify_config(v);
+}
+
 static void start_device(struct virtio *v)
 {
 	struct virtq_layout at[VIRTIO_QUEUES_MAX];
@@ -373,6 +379,9 @@ static void start_device(struct virtio *v)
 			tell_again(&v->queues[i]);
 		kick(&v->queues[i]);
 	}
+	/* And the configuration may have changed before the driver was there. */
+	if (v->loaded)
+		notify_config(v);
 	v->loaded = false;
 }
 
@@ -519,12 +528,6 @@ void virtio_kick_owner(struct virtio *v, unsigned int queue, bool own)
 }
 
 /* What devices call. */
-
-static void notify_config(struct virtio *v)
-{
-	if (v->transport && v->started)
-		v->transport->notify_config(v);
-}
 
 void virtio_break(struct virtio *v, const char *fmt, ...)
 {

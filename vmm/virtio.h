@@ -300,6 +300,7 @@ void vm_virtio_pause(struct vm *vm);
 void vm_virtio_resume(struct vm *vm);
 bool vm_virtio_quiet(const struct vm *vm);
 void vm_virtio_log_writes(struct vm *vm, bool log);
+int vm_renew(struct vm *vm);
 
 /* virtio_rng.c */
 struct virtio *virtio_rng_create(const struct mem *mem, const char *label,
