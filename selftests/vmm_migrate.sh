@@ -63,7 +63,7 @@ wait_for() {
 # What a tick does costs a guest in an emulated host a second or more: they take turns.
 cat >guest <<'GUEST'
 id=$(cat /proc/sys/kernel/random/boot_id)
-./guestload 10 1 4 1 &
+./guestload 20 1 2 1 &
 i=0
 while :; do
 	i=$((i + 1))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Verifies how vCPUs are held (vmm/pause.c), with threads that stand for them: when a pause is complete none goes on, several
- * owners hold together, a vCPU that waits for the console counts as held, waiters and notifiers are told, a stop lets all go,
+ * owners hold together, a vCPU that waits for the console counts as held, waiters and notifiers are told, a stop lets all go, a nap ends early,
  * and thousands of pauses and resumes lose no wake-up. Runs on any machine.
  */
 #include <stdio.h>
@@ -323,6 +323,41 @@ static void test_many(void)
 	stop();
 }
 
+static double now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static void *nap(void *arg)
+{
+	pause_nap(&vm, 30000000);
+	return NULL;
+}
+
+/* A throttled vCPU naps as long as it is told, but not when the machine is to be held */
+static void test_nap(void)
+{
+	double begin = now_s();
+	pthread_t thread;
+
+	pause_init(&vm);
+	pause_nap(&vm, 0);
+	pause_nap(&vm, 30000);
+	ASSERT(now_s() - begin >= 0.03);
+	ASSERT_EQ(pthread_create(&thread, NULL, nap, NULL), 0);
+	usleep(50000);
+	begin = now_s();
+	vm_pause(&vm, PAUSE_MOVE);
+	pthread_join(thread, NULL);
+	ASSERT(now_s() - begin < 10);
+	pause_nap(&vm, 30000000);	/* held already */
+	vm_resume(&vm, PAUSE_MOVE);
+	pause_fini(&vm);
+}
+
 static const struct tap_test tests[] = {
 	TEST(exact),
 	TEST(owners),
@@ -330,6 +365,7 @@ static const struct tap_test tests[] = {
 	TEST(console_waits),
 	TEST(told),
 	TEST(stop_while_held),
+	TEST(nap),
 	TEST(many),
 };
 

@@ -4,8 +4,8 @@
  *  1. vm_pause() and vm_resume(): the machine runs when no owner holds it.
  *  2. A pause is complete when every vCPU is outside of KVM_RUN with
  *     immediate_exit set: from then on none executes an instruction of the
- *     guest.  A vCPU parks only after KVM_RUN has returned -EINTR, so that no
- *     access of a device is half done then.
+ *     guest.  A vCPU parks before its first KVM_RUN, and after one that has
+ *     returned -EINTR, so that no access of a device is half done then.
  *  3. Who has to know is told: waiters once, notifiers at every change.
  *
  * A vCPU thread that waits for room in the console counts as held: it may

@@ -174,6 +174,8 @@ static void *run_loop(void *arg)
 	signals_allow_kick();
 	if (sandbox_lock_vcpu())
 		vm_stop(vm, STATUS_ERROR);
+	/* One that has run, if only for this, does not take another CPUID. */
+	pause_park(vm, &vcpu->run->immediate_exit);
 	while (!vm_stopping(vm)) {
 		if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
 			handle_exit(vcpu);
