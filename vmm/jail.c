@@ -29,6 +29,7 @@
 
 static struct sock_fprog filters[JAIL_THREADS];
 static __thread enum jail_thread my_kind;
+static bool is_door;
 
 /* 1. Identity. */
 
@@ -177,7 +178,8 @@ static void forbidden(int number, siginfo_t *info, void *context)
 	} while (nr);
 	tty_restore();
 	put(line, &len, fail_program);
-	put(line, &len, my_kind == JAIL_VCPU ? ": sandbox: a vCPU's thread" :
+	put(line, &len, is_door ? ": sandbox: the door" :
+			my_kind == JAIL_VCPU ? ": sandbox: a vCPU's thread" :
 					       ": sandbox: the main thread");
 	put(line, &len, " made system call ");
 	put(line, &len, name ? name : d);
@@ -188,34 +190,63 @@ static void forbidden(int number, siginfo_t *info, void *context)
 	raise(SIGSYS);
 }
 
-int jail_prepare(void)
+static int prepare(void)
 {
 	struct sigaction sa = {
 		.sa_sigaction = forbidden,
 		.sa_flags = SA_SIGINFO | SA_RESETHAND | SA_NODEFER,
 	};
-	int kind, err;
+	int err;
 
 	/* What the C library would read from files later, and once. */
 	tzset();
 	/* The number of CPUs, when a thread gets memory of its own. */
 	mallopt(M_ARENA_MAX, 1);
 	err = jail_names_init();
+	return !err && sigaction(SIGSYS, &sa, NULL) ? -errno : err;
+}
+
+static int no_filter(int err)
+{
+	return fail(err, "--sandbox: cannot make the system call filters: %s: try --sandbox off",
+		    strerror(-err));
+}
+
+int jail_prepare(void)
+{
+	int kind, err = prepare();
+
 	for (kind = 0; kind < JAIL_THREADS && !err; kind++)
 		err = jail_filter(kind, &filters[kind]);
-	if (!err && sigaction(SIGSYS, &sa, NULL))
-		err = -errno;
-	return err ? fail(err, "--sandbox: cannot make the system call filters: %s: try --sandbox off",
-			  strerror(-err)) : 0;
+	return err ? no_filter(err) : 0;
+}
+
+static int apply(const struct sock_fprog *prog)
+{
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, prog))
+		return fail(-errno, "--sandbox: cannot filter system calls: %s: try --sandbox off",
+			    strerror(errno));
+	return 0;
 }
 
 int jail_lock(enum jail_thread kind)
 {
 	my_kind = kind;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filters[kind]))
-		return fail(-errno, "--sandbox: cannot filter system calls: %s: try --sandbox off",
-			    strerror(errno));
-	return 0;
+	return apply(&filters[kind]);
+}
+
+/* All of its threads will be born with it. */
+int jail_lock_door(void)
+{
+	struct sock_fprog prog = { .filter = NULL };
+	int err = prepare();
+
+	is_door = true;
+	if (!err)
+		err = jail_filter(JAIL_DOOR, &prog);
+	err = err ? no_filter(err) : apply(&prog);
+	free(prog.filter);
+	return err;
 }
 
 /* The filters are the kernel's by now. */

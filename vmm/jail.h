@@ -14,7 +14,8 @@
 
 #include "vmm.h"
 
-enum jail_thread { JAIL_MAIN, JAIL_VCPU, JAIL_THREADS };
+/* The door is a process of its own. */
+enum jail_thread { JAIL_MAIN, JAIL_VCPU, JAIL_THREADS, JAIL_DOOR = JAIL_THREADS };
 
 /* System calls beyond those that every machine's main thread makes. */
 enum jail_feature {
@@ -39,6 +40,7 @@ int jail_identity(const struct jail_who *who);
 int jail_drop(void);
 int jail_prepare(void);
 int jail_lock(enum jail_thread kind);
+int jail_lock_door(void);
 void jail_fini(void);
 
 /* jail_rules.c */

@@ -7,6 +7,7 @@
  *  2. The main thread does the I/O, most of it by the ring, which a filter does
  *     not see: loop.c restricts that.  What a machine does not have (taps,
  *     servers of disks, a control socket) its main thread may not use.
+ *  3. The door (move_door.c) accepts connections and relays what comes.
  * Nobody runs programs, makes threads, traces, mounts or changes identity;
  * memory that can be executed is only made where libraries may be loaded.
  */
@@ -29,6 +30,7 @@
 
 #define M	(1 << JAIL_MAIN)
 #define V	(1 << JAIL_VCPU)
+#define D	(1 << JAIL_DOOR)
 #define SYSCALLS_MAX	512
 #define THREAD_FLAGS	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | \
 			 CLONE_THREAD)
@@ -51,85 +53,86 @@ static const struct {
 	u8 features;	/* one of them is needed; 0: always */
 	u8 which;
 } calls[] = {
-	{ SCMP_SYS(brk), M | V, 0, ANY },
-	{ SCMP_SYS(clock_gettime), M | V, 0, ANY },
+	{ SCMP_SYS(accept4), D, 0, ANY },
+	{ SCMP_SYS(brk), M | V | D, 0, ANY },
+	{ SCMP_SYS(clock_gettime), M | V | D, 0, ANY },
 	/* What moves the machine to a file or host: in here like its maker. */
-	{ SCMP_SYS(clone), M, JAIL_MOVE, THREAD },
-	{ SCMP_SYS(set_robust_list), M, JAIL_MOVE, ANY },
-	{ SCMP_SYS(rseq), M, JAIL_MOVE, ANY },
-	{ SCMP_SYS(clock_nanosleep), M | V, 0, ANY },
-	{ SCMP_SYS(close), M, 0, ANY },
+	{ SCMP_SYS(clone), M | D, JAIL_MOVE, THREAD },
+	{ SCMP_SYS(set_robust_list), M | D, JAIL_MOVE, ANY },
+	{ SCMP_SYS(rseq), M | D, JAIL_MOVE, ANY },
+	{ SCMP_SYS(clock_nanosleep), M | V | D, 0, ANY },
+	{ SCMP_SYS(close), M | D, 0, ANY },
 	{ SCMP_SYS(epoll_ctl), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(eventfd2), M, 0, ANY },
-	{ SCMP_SYS(exit), M | V, 0, ANY },
-	{ SCMP_SYS(exit_group), M | V, 0, ANY },
+	{ SCMP_SYS(exit), M | V | D, 0, ANY },
+	{ SCMP_SYS(exit_group), M | V | D, 0, ANY },
 	{ SCMP_SYS(fadvise64), M, JAIL_DISK, ANY },
 	{ SCMP_SYS(fallocate), M, 0, ANY },
 	{ SCMP_SYS(fchmod), M, JAIL_FILES, ANY },
-	{ SCMP_SYS(fcntl), M, 0, ANY },
+	{ SCMP_SYS(fcntl), M | D, 0, ANY },
 	{ SCMP_SYS(fdatasync), M, JAIL_DISK | JAIL_MOVE, ANY },
 	{ SCMP_SYS(flock), M, JAIL_DISK | JAIL_SOCKET, ANY },
-	{ SCMP_SYS(fstat), M, 0, ANY },
+	{ SCMP_SYS(fstat), M | D, 0, ANY },
 	{ SCMP_SYS(fstatfs), M, JAIL_DISK, ANY },
 	{ SCMP_SYS(fsync), M, JAIL_DISK | JAIL_MOVE, ANY },
 	{ SCMP_SYS(ftruncate), M, JAIL_DISK | JAIL_MOVE, ANY },
-	{ SCMP_SYS(futex), M | V, 0, ANY },
-	{ SCMP_SYS(getpeername), M, JAIL_CONNECT, ANY },
-	{ SCMP_SYS(getpid), M | V, 0, ANY },
-	{ SCMP_SYS(getrandom), M | V, 0, ANY },
+	{ SCMP_SYS(futex), M | V | D, 0, ANY },
+	{ SCMP_SYS(getpeername), M | D, JAIL_CONNECT, ANY },
+	{ SCMP_SYS(getpid), M | V | D, 0, ANY },
+	{ SCMP_SYS(getrandom), M | V | D, 0, ANY },
 	{ SCMP_SYS(getrusage), M, 0, ANY },
 	{ SCMP_SYS(getsockname), M, JAIL_CONNECT | JAIL_NET, ANY },
-	{ SCMP_SYS(getsockopt), M, JAIL_CONNECT | JAIL_SOCKET | JAIL_NET, ANY },
-	{ SCMP_SYS(gettid), M | V, 0, ANY },
-	{ SCMP_SYS(gettimeofday), M | V, 0, ANY },
+	{ SCMP_SYS(getsockopt), M | D, JAIL_CONNECT | JAIL_SOCKET | JAIL_NET, ANY },
+	{ SCMP_SYS(gettid), M | V | D, 0, ANY },
+	{ SCMP_SYS(gettimeofday), M | V | D, 0, ANY },
 	{ SCMP_SYS(io_uring_enter), M, 0, ANY },
 	{ SCMP_SYS(io_uring_register), M, 0, ANY },
 	{ SCMP_SYS(lseek), M, 0, ANY },
-	{ SCMP_SYS(madvise), M | V, 0, ANY },
-	{ SCMP_SYS(mmap), M | V, 0, NO_EXEC },
+	{ SCMP_SYS(madvise), M | V | D, 0, ANY },
+	{ SCMP_SYS(mmap), M | V | D, 0, NO_EXEC },
 	{ SCMP_SYS(mmap), M, JAIL_LOAD, CODE },
-	{ SCMP_SYS(mprotect), M | V, 0, NO_EXEC },
-	{ SCMP_SYS(mremap), M | V, 0, ANY },
-	{ SCMP_SYS(munmap), M | V, 0, ANY },
-	{ SCMP_SYS(nanosleep), M | V, 0, ANY },
+	{ SCMP_SYS(mprotect), M | V | D, 0, NO_EXEC },
+	{ SCMP_SYS(mremap), M | V | D, 0, ANY },
+	{ SCMP_SYS(munmap), M | V | D, 0, ANY },
+	{ SCMP_SYS(nanosleep), M | V | D, 0, ANY },
 	{ SCMP_SYS(newfstatat), M, 0, ANY },
 	{ SCMP_SYS(openat), M, JAIL_FILES | JAIL_CONNECT | JAIL_LOAD, ANY },
-	{ SCMP_SYS(poll), M, 0, ANY },
-	{ SCMP_SYS(ppoll), M, 0, ANY },
+	{ SCMP_SYS(poll), M | D, 0, ANY },
+	{ SCMP_SYS(ppoll), M | D, 0, ANY },
 	{ SCMP_SYS(pread64), M, 0, ANY },
 	{ SCMP_SYS(preadv), M, JAIL_DISK, ANY },
 	{ SCMP_SYS(pwrite64), M, JAIL_DISK | JAIL_MOVE, ANY },
 	{ SCMP_SYS(pwritev), M, JAIL_DISK | JAIL_MOVE, ANY },
-	{ SCMP_SYS(read), M, 0, ANY },
+	{ SCMP_SYS(read), M | D, 0, ANY },
 	{ SCMP_SYS(readlink), M, JAIL_FILES, ANY },
-	{ SCMP_SYS(readv), M, 0, ANY },
-	{ SCMP_SYS(restart_syscall), M | V, 0, ANY },
-	{ SCMP_SYS(rt_sigaction), M | V, 0, ABORT },
-	{ SCMP_SYS(rt_sigprocmask), M | V, 0, ANY },
-	{ SCMP_SYS(rt_sigreturn), M | V, 0, ANY },
+	{ SCMP_SYS(readv), M | D, 0, ANY },
+	{ SCMP_SYS(restart_syscall), M | V | D, 0, ANY },
+	{ SCMP_SYS(rt_sigaction), M | V | D, 0, ABORT },
+	{ SCMP_SYS(rt_sigprocmask), M | V | D, 0, ANY },
+	{ SCMP_SYS(rt_sigreturn), M | V | D, 0, ANY },
 	{ SCMP_SYS(sched_setscheduler), M, JAIL_NET, OWN_THREAD },
-	{ SCMP_SYS(sched_yield), M | V, 0, ANY },
-	{ SCMP_SYS(shutdown), M, JAIL_SOCKET | JAIL_CONNECT | JAIL_NET, ANY },
-	{ SCMP_SYS(tgkill), M | V, 0, OWN_PROCESS },
+	{ SCMP_SYS(sched_yield), M | V | D, 0, ANY },
+	{ SCMP_SYS(shutdown), M | D, JAIL_SOCKET | JAIL_CONNECT | JAIL_NET, ANY },
+	{ SCMP_SYS(tgkill), M | V | D, 0, OWN_PROCESS },
 	{ SCMP_SYS(timerfd_create), M, 0, ANY },
 	{ SCMP_SYS(timerfd_settime), M | V, 0, ANY },
 	{ SCMP_SYS(uname), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(unlink), M, JAIL_FILES, ANY },
-	{ SCMP_SYS(unlinkat), M, JAIL_FILES | JAIL_SOCKET, ANY },
-	{ SCMP_SYS(write), M | V, 0, ANY },
-	{ SCMP_SYS(writev), M, 0, ANY },
+	{ SCMP_SYS(unlinkat), M | D, JAIL_FILES | JAIL_SOCKET, ANY },
+	{ SCMP_SYS(write), M | V | D, 0, ANY },
+	{ SCMP_SYS(writev), M | D, 0, ANY },
 	/* sendto() is also how a service manager is told of the end. */
-	{ SCMP_SYS(sendto), M, 0, ANY },
-	{ SCMP_SYS(recvfrom), M, JAIL_SOCKET | JAIL_CONNECT | JAIL_NET, ANY },
-	{ SCMP_SYS(sendmsg), M, JAIL_CONNECT | JAIL_NET | JAIL_MOVE, ANY },
-	{ SCMP_SYS(recvmsg), M, JAIL_CONNECT | JAIL_NET | JAIL_MOVE, ANY },
+	{ SCMP_SYS(sendto), M | D, 0, ANY },
+	{ SCMP_SYS(recvfrom), M | D, JAIL_SOCKET | JAIL_CONNECT | JAIL_NET, ANY },
+	{ SCMP_SYS(sendmsg), M | D, JAIL_CONNECT | JAIL_NET | JAIL_MOVE, ANY },
+	{ SCMP_SYS(recvmsg), M | D, JAIL_CONNECT | JAIL_NET | JAIL_MOVE, ANY },
 	{ SCMP_SYS(sendmmsg), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(socket), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(socket), M, JAIL_NET, NETLINK },
-	{ SCMP_SYS(socketpair), M, JAIL_CONNECT, ANY },
+	{ SCMP_SYS(socketpair), M | D, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(connect), M, JAIL_CONNECT, ANY },
 	{ SCMP_SYS(bind), M, JAIL_CONNECT | JAIL_NET, ANY },
-	{ SCMP_SYS(setsockopt), M, JAIL_CONNECT | JAIL_NET, ANY },
+	{ SCMP_SYS(setsockopt), M | D, JAIL_CONNECT | JAIL_NET, ANY },
 };
 
 static const struct {
@@ -221,7 +224,9 @@ void jail_need(u32 features)
 
 static bool applies(u8 threads, u8 features, enum jail_thread kind)
 {
-	return threads & (1 << kind) && (!features || features & needed);
+	/* The door knows no machine. */
+	return threads & (1 << kind) &&
+	       (!features || features & needed || kind == JAIL_DOOR);
 }
 
 static int allow(scmp_filter_ctx ctx, int nr, enum which which)
@@ -276,13 +281,15 @@ static int add_rules(scmp_filter_ctx ctx, enum jail_thread kind)
 				SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX,
 					ioctls[i].request));
 	/* Its flags are in memory: the C library tries clone() instead. */
-	if (!ret && kind == JAIL_MAIN)
+	if (!ret && kind != JAIL_VCPU)
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS),
 				       SCMP_SYS(clone3), 0);
 	/* What is called most comes first. */
 	if (!ret)
 		ret = seccomp_syscall_priority(ctx, kind == JAIL_VCPU ?
 					       SCMP_SYS(ioctl) :
+					       kind == JAIL_DOOR ?
+					       SCMP_SYS(read) :
 					       SCMP_SYS(io_uring_enter), 255);
 	return ret;
 }

@@ -6,7 +6,8 @@
  *     is to talk to; a client that cannot show a certificate costs a line.
  *  3. It ends when nobody wants connections any more and none is relayed.
  *
- * It has no privileges but for its socket, and knows nothing of the machine.
+ * It has no privileges but for its socket, a filter of system calls, and knows
+ * nothing of the machine.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -187,6 +188,20 @@ static void settle(void)
 	prctl(PR_SET_NAME, "pvhv-door");
 }
 
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* The C library sets signals up for the first one, which the sandbox forbids. */
+static int first_thread(void)
+{
+	pthread_t thread;
+	int err = -pthread_create(&thread, NULL, nothing, NULL);
+
+	return err ? err : -pthread_join(thread, NULL);
+}
+
 static void say(const struct door *door, const char *text)
 {
 	send(door->machine, text, strlen(text), MSG_NOSIGNAL);
@@ -203,8 +218,8 @@ static void door_main(struct door *door, const struct options *opt)
 		say(door, why);
 		return;
 	}
-	if (sandbox_door(opt)) {
-		say(door, "the door's privileges cannot be given up");
+	if (first_thread() || sandbox_door(opt)) {
+		say(door, "the door's process cannot give up its privileges");
 		return;
 	}
 	say(door, READY);

@@ -80,7 +80,10 @@ int sandbox_door(const struct options *opt)
 	struct jail_who who = who_of(opt);
 	int ret = jail_identity(&who);
 
-	return ret || opt->no_sandbox ? ret : jail_drop();
+	if (ret || opt->no_sandbox)
+		return ret;
+	ret = jail_drop();
+	return ret ? ret : jail_lock_door();
 }
 
 /* A thread that was there before sandbox_enter(). */
