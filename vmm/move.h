@@ -54,6 +54,7 @@ int move_reclaim(struct vm *vm);
 
 /* move_out.c: the machine as the library sees it then. */
 int move_out_open(struct vm *vm);
+int move_out_know(void);
 const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void));
 void move_out_end(void);
 void move_out_connection(int fd);

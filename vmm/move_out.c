@@ -352,6 +352,12 @@ void move_out_end(void)
 		close(out.fds[--out.nr_fds]);
 }
 
+/* A machine that has come from elsewhere has its CPUs' kind only now. */
+int move_out_know(void)
+{
+	return out.vm ? move_know_cpu(out.vm, &out.cpu) : 0;
+}
+
 int move_out_open(struct vm *vm)
 {
 	out.vm = vm;

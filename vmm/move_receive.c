@@ -93,6 +93,8 @@ static int run_load(struct errand *e)
 		return -ECANCELED;
 	move_listen(a->why);
 	ret = vm_load(in.vm, a->data, a->len, true);
+	if (!ret)
+		ret = move_out_know();
 	move_listen(NULL);
 	return ret;
 }
