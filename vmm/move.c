@@ -234,7 +234,6 @@ static int start(enum move_what what, struct migrate_params *params)
 		mover.fd = -1;
 		ret = migrate_send(&mover.m, ops, mover.vm, params);
 	} else {
-		params->running = what == MOVE_SNAPSHOT;
 		ret = migrate_save(&mover.m, ops, mover.vm, params, mover.fd);
 	}
 	if (ret)
