@@ -87,6 +87,8 @@ static void finish(struct vblk_req *req, u8 status)
 	u64 written = req->buf.in_len;
 
 	*req->status = status;
+	/* A read's pieces end before it. */
+	mem_wrote(dev->v.mem, req->status, sizeof(*req->status));
 	virtio_push(&dev->v, q->index, &req->buf,
 		    written < UINT32_MAX ? written : UINT32_MAX);
 	put_req(req);

@@ -23,6 +23,7 @@ static struct mem mem;
 static struct virtq q;
 static struct virtq_layout at;
 static struct virtq_buf out[OUT_MAX];
+static struct iovec out_iov[OUT_MAX][PIECES];
 static unsigned int nr_out;
 static u64 features;
 
@@ -51,7 +52,7 @@ static void check_request(const struct virtq_buf *buf)
 static void pop(void)
 {
 	bool was_broken = q.broken;
-	struct iovec iov[PIECES], parts[PIECES];
+	struct iovec parts[PIECES], *iov = nr_out < OUT_MAX ? out_iov[nr_out] : parts;
 	struct virtq_buf buf = { .iov = iov, .max = take8() % (PIECES + 1) };
 	int ret = virtq_pop(&q, &buf);
 
@@ -59,7 +60,6 @@ static void pop(void)
 		CHECK(!was_broken && q.num && nr_out < q.num && nr_out < OUT_MAX);
 		check_request(&buf);
 		CHECK(virtq_slice(iov, buf.nr_out, buf.out_len / 2, buf.out_len, parts) <= buf.nr_out);
-		buf.iov = NULL;
 		out[nr_out++] = buf;
 	} else {
 		CHECK(ret ? q.broken && *q.broken && !virtq_ready(&q) : !q.broken);
@@ -78,7 +78,11 @@ static void finish(bool push)
 		virtq_push(&q, &out[i], take16());
 	else
 		virtq_unpop(&q, &out[i]);
-	out[i] = out[--nr_out];
+	nr_out--;
+	memmove(&out[i], &out[i + 1], (nr_out - i) * sizeof(out[0]));
+	memmove(out_iov[i], out_iov[i + 1], (nr_out - i) * sizeof(out_iov[0]));
+	for (; i < nr_out; i++)
+		out[i].iov = out_iov[i];
 	CHECK(q.in_flight == nr_out && q.nr_returned + nr_out <= (q.num ? q.num : OUT_MAX));
 }
 
