@@ -15,20 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "blk.h"
+#include "clock.h"
 
 #define NS_PER_MS	1000000ULL
 #define DELAY_MAX_MS	1000	/* limits may change while the timer runs */
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 static bool writes(const struct blk_req *req)
 {
@@ -116,7 +108,7 @@ static bool pay(struct blk *blk, struct blk_req *req)
 
 	if (req->paid || !(blk->ops_limit.rate | blk->bytes_limit.rate))
 		return true;
-	now = now_ns();
+	now = clock_now_ns();
 	delay = limit_delay(&blk->ops_limit, now);
 	other = limit_delay(&blk->bytes_limit, now);
 	if (delay < other)
@@ -332,7 +324,7 @@ void blk_resized(struct blk *blk, u64 size)
 
 void blk_limit(struct blk *blk, u64 ops, u64 bytes)
 {
-	u64 now = now_ns();
+	u64 now = clock_now_ns();
 
 	limit_set(&blk->ops_limit, ops, now);
 	limit_set(&blk->bytes_limit, bytes, now);

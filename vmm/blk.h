@@ -164,7 +164,7 @@ struct blk {
 	u32 optimal;			/* best length of a request, or 0 */
 	u32 discard_block;
 	bool readonly;
-	bool later;			/* [c] opened while another host has it */
+	bool later;			/* another host has it for now */
 	bool can_discard;
 	bool durable;			/* the kind knows BLK_DURABLE of writes */
 	enum disk_direct direct;	/* asked for; ON or OFF when open */

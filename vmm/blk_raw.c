@@ -38,7 +38,6 @@ struct raw {
 	struct loop_file file;
 	u32 align;		/* of memory, for direct I/O; 1: any */
 	bool device;
-	bool later;		/* another host has it for now */
 	bool no_punch;		/* not supported, as it turned out */
 	bool no_range;
 };
@@ -319,7 +318,6 @@ static int bad(const struct blk *blk, int err, const char *what)
 
 static int open_file(const struct blk *blk, int more)
 {
-	const struct raw *raw = blk->data;
 	int fd, flags = O_CLOEXEC | O_NOCTTY | more;
 	struct stat st;
 
@@ -328,7 +326,7 @@ static int open_file(const struct blk *blk, int more)
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return S_ISDIR(st.st_mode) ? -EISDIR : -ENOTBLK;
 	/* A writer has a device to itself: the host must not have it mounted. */
-	if (S_ISBLK(st.st_mode) && !blk->readonly && !raw->later)
+	if (S_ISBLK(st.st_mode) && !blk->readonly && !blk->later)
 		flags |= O_EXCL;
 	fd = open(blk->path, flags | (blk->readonly ? O_RDONLY : O_RDWR));
 	return fd < 0 ? -errno : fd;
@@ -508,14 +506,13 @@ static int open_best(struct blk *blk)
  */
 static int open_and_lock(struct blk *blk)
 {
-	const struct raw *raw = blk->data;
 	unsigned int tries = 0;
 	int fd, ret;
 
 	for (;;) {
 		fd = open_best(blk);
-		ret = fd < 0 ? fd : raw->later ? 0 : blk_lock(fd, !blk->readonly);
-		if (!ret && !raw->later && !blk->readonly)
+		ret = fd < 0 ? fd : blk->later ? 0 : blk_lock(fd, !blk->readonly);
+		if (!ret && !blk->later && !blk->readonly)
 			ret = blk_unread(fd);
 		if (ret != -EBUSY)
 			break;
@@ -540,7 +537,6 @@ static int raw_open(struct blk *blk)
 	if (!raw)
 		return fail(-ENOMEM, "out of memory");
 	blk->data = raw;
-	raw->later = blk->later;
 	blk->durable = true;
 	fd = open_and_lock(blk);
 	if (fd < 0) {
@@ -568,7 +564,7 @@ static void raw_close(struct blk *blk)
 	struct raw *raw = blk->data;
 
 	/* The ring may hold the file for longer than we do. */
-	if (!raw->later)
+	if (!blk->later)
 		blk_unlock(raw->file.fd);
 	close(raw->file.fd);
 	free(raw);
@@ -659,7 +655,7 @@ static int take(struct blk *blk)
 		     blk->path, strerror(-ret));
 	/* What this host knew of it before is old. */
 	posix_fadvise(raw->file.fd, 0, 0, POSIX_FADV_DONTNEED);
-	raw->later = false;
+	blk->later = false;
 	return fstat(raw->file.fd, &st) ? -errno : 0;
 }
 
@@ -674,7 +670,7 @@ static int raw_own(struct blk *blk, bool own)
 	if (ret)
 		return ret;
 	blk_unlock(raw->file.fd);
-	raw->later = true;
+	blk->later = true;
 	return 0;
 }
 

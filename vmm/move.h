@@ -42,6 +42,8 @@ int move_describe(struct vm *vm, const struct move_cpu *cpu,
 int move_args(const struct migrate_facts *facts, struct option_args *args);
 int move_check_cpu(struct vm *vm, const struct migrate_facts *facts, char *why);
 int move_blocks(struct vm *vm, struct migrate_block *list, unsigned int max);
+/* Of a machine that comes, as the library asks for them. */
+int move_blocks_fresh(void *vm, struct migrate_block *list, unsigned int max);
 
 /* Whether what the machine has is what the other one had; a line in @why. */
 int move_check_devices(struct vm *vm, const struct migrate_facts *facts,

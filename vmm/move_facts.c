@@ -254,3 +254,12 @@ int move_blocks(struct vm *vm, struct migrate_block *list, unsigned int max)
 	};
 	return 2;
 }
+
+int move_blocks_fresh(void *vm, struct migrate_block *list, unsigned int max)
+{
+	int nr = move_blocks(vm, list, max), i;
+
+	for (i = 0; i < nr; i++)
+		list[i].fresh = true;
+	return nr;
+}

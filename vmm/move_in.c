@@ -110,15 +110,6 @@ static int op_check(void *vm, const struct migrate_facts *facts, char *why)
 	return ret;
 }
 
-static int op_blocks(void *vm, struct migrate_block *list, unsigned int max)
-{
-	int nr = move_blocks(vm, list, max), i;
-
-	for (i = 0; i < nr; i++)
-		list[i].fresh = true;
-	return nr;
-}
-
 static int op_load(void *vm, const void *data, size_t len, char *why)
 {
 	int ret;
@@ -131,7 +122,7 @@ static int op_load(void *vm, const void *data, size_t len, char *why)
 
 static const struct migrate_ops ops = {
 	.check = op_check,
-	.blocks = op_blocks,
+	.blocks = move_blocks_fresh,
 	.load = op_load,
 };
 

@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "move.h"
 #include "virtio.h"
 
@@ -202,17 +202,6 @@ static int op_throttle(void *vm, unsigned int percent)
 
 /* 3. */
 
-static void until(struct timespec *end, int timeout_ms)
-{
-	clock_gettime(CLOCK_MONOTONIC, end);
-	end->tv_sec += timeout_ms / 1000;
-	end->tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (end->tv_nsec >= 1000000000L) {
-		end->tv_nsec -= 1000000000L;
-		end->tv_sec++;
-	}
-}
-
 /* Main thread: @fd is taken. */
 void move_out_connection(int fd)
 {
@@ -248,11 +237,10 @@ static int run_ask(struct errand *e)
 /* One that has come, or why there is none. */
 static int take_connection(int timeout_ms)
 {
-	struct timespec end;
+	struct timespec end = clock_after_us(timeout_ms * 1000ULL);
 	int ret = -ETIMEDOUT, timed_out = 0;
 	bool ask;
 
-	until(&end, timeout_ms);
 	pthread_mutex_lock(&out.lock);
 	ask = !out.nr_fds && !out.asked;
 	if (ask) {

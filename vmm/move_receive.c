@@ -75,15 +75,6 @@ static int op_check(void *vm, const struct migrate_facts *facts, char *why)
 
 /* 2. */
 
-static int op_blocks(void *vm, struct migrate_block *list, unsigned int max)
-{
-	int nr = move_blocks(vm, list, max), i;
-
-	for (i = 0; i < nr; i++)
-		list[i].fresh = true;
-	return nr;
-}
-
 static int run_load(struct errand *e)
 {
 	struct arrival *a = e->arg;
@@ -165,7 +156,7 @@ static void op_done(void *vm)
 
 static const struct migrate_ops ops = {
 	.check = op_check,
-	.blocks = op_blocks,
+	.blocks = move_blocks_fresh,
 	.load = op_load,
 	.connection = op_connection,
 	.acquire = op_acquire,

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "move_address.h"
 
 #define BUFFER_LEN	(64 * KIB)
@@ -199,16 +199,9 @@ int move_relay_start(struct migrate_tls *tls, int fd, const char *peer,
 
 bool move_relay_wait(int timeout_ms)
 {
-	struct timespec end;
+	struct timespec end = clock_after_us(timeout_ms * 1000ULL);
 	bool none;
 
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += timeout_ms / 1000;
-	end.tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (end.tv_nsec >= 1000000000L) {
-		end.tv_nsec -= 1000000000L;
-		end.tv_sec++;
-	}
 	pthread_mutex_lock(&relays.lock);
 	while (relays.nr && !pthread_cond_clockwait(&relays.end, &relays.lock,
 						    CLOCK_MONOTONIC, &end))

@@ -14,22 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <arpa/inet.h>
 #include <linux/if_arp.h>
 
+#include "clock.h"
 #include "net.h"
 
 #define MS_NS		1000000ULL
 #define ARP_REVERSE	3	/* RFC 903 */
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* Calls from the loop. */
 
@@ -120,7 +112,7 @@ static bool limited(struct limit *limit, struct loop_op *timer)
 
 	if (!limit->rate)
 		return false;
-	delay = limit_delay(limit, now_ns());
+	delay = limit_delay(limit, clock_now_ns());
 	if (!delay)
 		return false;
 	delay = delay / MS_NS + 1;
@@ -253,8 +245,8 @@ void net_set_link(struct net *net, bool up)
 
 void net_set_limit(struct net *net, u64 bps)
 {
-	limit_set(&net->rx_limit, bps, now_ns());
-	limit_set(&net->tx_limit, bps, now_ns());
+	limit_set(&net->rx_limit, bps, clock_now_ns());
+	limit_set(&net->tx_limit, bps, clock_now_ns());
 }
 
 int net_set_offload(struct net *net, u32 offload)

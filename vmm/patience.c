@@ -13,9 +13,8 @@
  * as looks for work find more than one piece each.
  */
 #include <sched.h>
-#include <time.h>
 
-#include "vmm.h"
+#include "clock.h"
 
 #define TRY_AFTER	64	/* looks that found something */
 #define TRIAL		16	/* such looks */
@@ -29,14 +28,6 @@ static struct {
 	unsigned int pieces;
 	u64 last;		/* when somebody looked */
 } patience;
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 static void set(bool on)
 {
@@ -91,5 +82,5 @@ void patience_note(unsigned int pieces, u64 now)
 void patience_look(unsigned int pieces)
 {
 	if (!patience.off && pieces)
-		patience_note(pieces, now_ns());
+		patience_note(pieces, clock_now_ns());
 }

@@ -11,11 +11,10 @@
  * A vCPU thread that waits for room in the console counts as held: it may
  * wait for as long as nobody reads, and goes through 2 when it has waited.
  */
-#include <time.h>
 
+#include "clock.h"
 #include "vmm.h"
 
-#define NS_IN_S		1000000000L
 
 void pause_init(struct vm *vm)
 {
@@ -187,15 +186,9 @@ void pause_waiting(struct vm *vm, bool waits)
 void pause_nap(struct vm *vm, u32 us)
 {
 	struct pause *p = &vm->pause;
-	struct timespec end;
+	struct timespec end = clock_after_us(us);
 	int over = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_nsec += us * 1000L;
-	if (end.tv_nsec >= NS_IN_S) {
-		end.tv_nsec -= NS_IN_S;
-		end.tv_sec++;
-	}
 	pthread_mutex_lock(&p->lock);
 	while (!p->hold && !vm_stopping(vm) && !over)
 		over = pthread_cond_clockwait(&p->go, &p->lock, CLOCK_MONOTONIC,
