@@ -145,14 +145,15 @@ static int given(struct migrate *m, u32 how)
 		err = m->ops->acquire ? m->ops->acquire(m->vm, why) : 0;
 		if (err) {
 			m->owner = MIGRATE_UNKNOWN;
-			return verdict(&m->verdict, err,
-				       "the destination gave the machine back, but here: %s", why);
+			return verdict_instead(&m->verdict, err,
+					       "the destination gave the machine back, but here: %s", why);
 		}
-		return verdict(&m->verdict, -ECONNABORTED, "the destination gave the machine back");
+		return verdict_instead(&m->verdict, -ECONNABORTED,
+				       "the destination gave the machine back");
 	}
 	m->owner = MIGRATE_UNKNOWN;
-	return verdict(&m->verdict, -ECONNABORTED,
-		       "the connection broke at the hand-over and the destination does not answer: the machine is paused here; resume it only if it does not run there");
+	return verdict_instead(&m->verdict, -ECONNABORTED,
+			       "the connection broke at the hand-over and the destination does not answer: the machine is paused here; resume it only if it does not run there");
 }
 
 int handover_give(struct migrate *m, struct stream *s)

@@ -87,6 +87,9 @@ int verdict_init(struct verdict *v);
 void verdict_fini(struct verdict *v);
 /* Returns @err; the first one counts */
 int verdict(struct verdict *v, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* In place of the first failure's line: what became of the machine by it */
+int verdict_instead(struct verdict *v, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* io.c: waiting, and whole buffers */
 struct channel {

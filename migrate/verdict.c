@@ -2,7 +2,8 @@
 /*
  * How a migration fails:
  *  1. the first failure counts, with its line;
- *  2. from then on every wait of every thread ends with -ECANCELED.
+ *  2. from then on every wait of every thread ends with -ECANCELED;
+ *  3. what became of the machine because of it may be told in its place.
  */
 #include <poll.h>
 #include <stdarg.h>
@@ -30,25 +31,44 @@ void verdict_fini(struct verdict *v)
 	pthread_mutex_destroy(&v->lock);
 }
 
-int verdict(struct verdict *v, int err, const char *fmt, ...)
+/* With the lock: the line, and whoever waits is woken */
+static void settle(struct verdict *v, int err, const char *fmt, va_list ap)
 {
 	u64 one = 1;
-	va_list ap;
 	char *c;
+
+	vsnprintf(v->why, sizeof(v->why), fmt, ap);
+	/* Some of it comes from the other side: it stays one line. */
+	for (c = v->why; *c; c++)
+		if ((u8)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	v->err = err;
+	if (write(v->wake_fd, &one, sizeof(one)) < 0)
+		v->why[sizeof(v->why) - 1] = 0;	/* it is readable already */
+}
+
+int verdict(struct verdict *v, int err, const char *fmt, ...)
+{
+	va_list ap;
 
 	pthread_mutex_lock(&v->lock);
 	if (!v->err) {
 		va_start(ap, fmt);
-		vsnprintf(v->why, sizeof(v->why), fmt, ap);
+		settle(v, err, fmt, ap);
 		va_end(ap);
-		/* Some of it comes from the other side: it stays one line. */
-		for (c = v->why; *c; c++)
-			if ((u8)*c < ' ' || *c == 0x7f)
-				*c = '?';
-		v->err = err;
-		if (write(v->wake_fd, &one, sizeof(one)) < 0)
-			v->why[sizeof(v->why) - 1] = 0;	/* it is readable already */
 	}
+	pthread_mutex_unlock(&v->lock);
+	return err;
+}
+
+int verdict_instead(struct verdict *v, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	pthread_mutex_lock(&v->lock);
+	va_start(ap, fmt);
+	settle(v, err, fmt, ap);
+	va_end(ap);
 	pthread_mutex_unlock(&v->lock);
 	return err;
 }

@@ -353,7 +353,7 @@ static const struct migrate_ops fake_ops = {
 };
 
 /* The same for a log that is cleared apart */
-static struct migrate_ops fake_ops_clear(void)
+static inline struct migrate_ops fake_ops_clear(void)
 {
 	struct migrate_ops ops = fake_ops;
 
@@ -361,7 +361,7 @@ static struct migrate_ops fake_ops_clear(void)
 	return ops;
 }
 
-static void fakewire_init(struct fakewire *wire)
+static inline void fakewire_init(struct fakewire *wire)
 {
 	memset(wire, 0, sizeof(*wire));
 	pthread_mutex_init(&wire->lock, NULL);
@@ -386,7 +386,7 @@ static void fakevm_init(struct fakevm *vm, struct fakewire *wire, bool is_source
 	}
 }
 
-static void fakevm_fini(struct fakevm *vm)
+static inline void fakevm_fini(struct fakevm *vm)
 {
 	unsigned int i;
 
@@ -409,7 +409,7 @@ static uint64_t fake_random(uint64_t *seed)
 }
 
 /* Every fourth page zero, every fourth text-like, the rest random */
-static void fakevm_fill(struct fakevm *vm)
+static inline void fakevm_fill(struct fakevm *vm)
 {
 	uint64_t seed = 88172645463325252, page, i;
 	unsigned int b;
@@ -466,7 +466,7 @@ static void *fakevm_writer(void *arg)
 	return NULL;
 }
 
-static void fakevm_run(struct fakevm *vm, uint64_t hot, unsigned int rate)
+static inline void fakevm_run(struct fakevm *vm, uint64_t hot, unsigned int rate)
 {
 	vm->hot = hot;
 	vm->rate = rate;
@@ -474,7 +474,7 @@ static void fakevm_run(struct fakevm *vm, uint64_t hot, unsigned int rate)
 	ASSERT_EQ(pthread_create(&vm->writer, NULL, fakevm_writer, vm), 0);
 }
 
-static bool fakevm_equal(const struct fakevm *a, const struct fakevm *b)
+static inline bool fakevm_equal(const struct fakevm *a, const struct fakevm *b)
 {
 	unsigned int i;
 
