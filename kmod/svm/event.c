@@ -76,6 +76,9 @@ void svm_inject_irq(struct pvhv_vcpu *vcpu)
 
 	vmcb->control.event_inj = vcpu->irq.vector | SVM_EVTINJ_VALID |
 				  (vcpu->irq.soft ? SVM_EVTINJ_TYPE_SOFT : SVM_EVTINJ_TYPE_INTR);
+	/* It waits, interrupts being off, until the guest runs, and ends it. */
+	if (svm_caps.exit_after_irq)
+		smp_send_reschedule(smp_processor_id());
 }
 
 void svm_inject_nmi(struct pvhv_vcpu *vcpu)

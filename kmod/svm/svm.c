@@ -27,7 +27,24 @@
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 struct svm_caps svm_caps;
 
+/*
+ * QEMU's emulation of a CPU keeps the vector of an injected interrupt as an
+ * exception that is still to come and delivers it again when it pauses before
+ * the next exit, whatever the guest's IF is. An exit right behind the
+ * injection leaves it no time to. No processor needs this.
+ */
+static int exit_after_irq = -1;
+module_param(exit_after_irq, int, 0444);
+MODULE_PARM_DESC(exit_after_irq, "leave the guest once behind each injected interrupt: 1 yes, 0 no, -1 where QEMU emulates the CPU (svm)");
+
 /* --- 1. the hardware --- */
+
+static bool svm_needs_exit_after_irq(void)
+{
+	if (exit_after_irq >= 0)
+		return exit_after_irq;
+	return boot_cpu_has(X86_FEATURE_HYPERVISOR) && hypervisor_cpuid_base("TCGTCGTCGTCG", 0);
+}
 
 static int svm_probe_caps(void)
 {
@@ -59,6 +76,7 @@ static int svm_probe_caps(void)
 		.pause_filter = boot_cpu_has(X86_FEATURE_PAUSEFILTER),
 		.pause_threshold = boot_cpu_has(X86_FEATURE_PFTHRESHOLD),
 		.v_spec_ctrl = boot_cpu_has(X86_FEATURE_V_SPEC_CTRL),
+		.exit_after_irq = svm_needs_exit_after_irq(),
 		.nr_asids = cpuid_ebx(SVM_CPUID_FUNC),
 	};
 	if (svm_caps.nr_asids < SVM_MIN_ASIDS) {

@@ -52,6 +52,7 @@ static inline struct svm_vcpu *to_svm(const struct pvhv_vcpu *vcpu)
 struct svm_caps {
 	bool nrips, decode_assists, flush_by_asid, clean_bits, pause_filter;
 	bool pause_threshold, v_spec_ctrl;
+	bool exit_after_irq;	/* see svm.c */
 	u32 nr_asids;
 };
 extern struct svm_caps svm_caps;
