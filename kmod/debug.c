@@ -5,7 +5,8 @@
  *     into the guest,
  *  2. exits to it: #DB and #BP, the end of an instruction done here,
  *  3. RFLAGS as the guest should see them while it is stepped,
- *  4. MOV DR, which exits while debug registers may be the debugger's.
+ *  4. DR0-3 in the CPU while the guest runs,
+ *  5. MOV DR, which exits while debug registers may be the debugger's.
  *
  * While the guest is debugged, vcpu->dr, dr6 and dr7 are what the guest sees;
  * the hardware has the debugger's, if it uses hardware breakpoints, and its DR6
@@ -123,7 +124,30 @@ long pvhv_ioctl_set_guest_debug(void *obj, void *data, unsigned long arg)
 	return 0;
 }
 
-/* --- 4. MOV DR --- */
+/* --- 4. debug registers in the CPU --- */
+
+void pvhv_load_debug_addresses(struct pvhv_vcpu *vcpu)
+{
+	const u64 *dr = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug_dr : vcpu->dr;
+
+	set_debugreg(dr[0], 0);
+	set_debugreg(dr[1], 1);
+	set_debugreg(dr[2], 2);
+	set_debugreg(dr[3], 3);
+}
+
+void pvhv_save_debug_addresses(struct pvhv_vcpu *vcpu)
+{
+	unsigned long value;
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		get_debugreg(value, i);
+		vcpu->dr[i] = value;
+	}
+}
+
+/* --- 5. MOV DR --- */
 
 static u64 read_dr(const struct pvhv_vcpu *vcpu, u8 nr)
 {

@@ -3,7 +3,8 @@
  * event.c - exceptions, NMIs and interrupts on their way into the guest:
  *  1. queueing exceptions, and what two at once become (SDM vol. 3, 6.15,
  *     table "Conditions for generating a double fault"),
- *  2. pvhv_inject_events(): before an entry, choose the one event that goes
+ *  2. events whose delivery an exit cut off go back into the queue,
+ *  3. pvhv_inject_events(): before an entry, choose the one event that goes
  *     in and open windows for those that have to wait.
  */
 #include <asm/trapnr.h>
@@ -131,7 +132,39 @@ void pvhv_deliver_payload(struct pvhv_vcpu *vcpu)
 	e->payload = 0;
 }
 
-/* --- 2. injection --- */
+/* --- 2. what an exit cut off --- */
+
+void pvhv_events_entered(struct pvhv_vcpu *vcpu)
+{
+	vcpu->excp.injected = false;
+	vcpu->irq.injected = false;
+	vcpu->nmi_injected = false;
+}
+
+void pvhv_requeue_exception(struct pvhv_vcpu *vcpu, u8 vector, bool has_error, u32 error)
+{
+	vcpu->excp.injected = true;
+	vcpu->excp.vector = vector;
+	vcpu->excp.has_error = has_error;
+	vcpu->excp.error = error;
+	vcpu->event_check = true;
+}
+
+void pvhv_requeue_irq(struct pvhv_vcpu *vcpu, u8 vector)
+{
+	vcpu->irq.injected = true;
+	vcpu->irq.soft = false;
+	vcpu->irq.vector = vector;
+	vcpu->event_check = true;
+}
+
+void pvhv_requeue_nmi(struct pvhv_vcpu *vcpu)
+{
+	vcpu->nmi_injected = true;
+	vcpu->event_check = true;
+}
+
+/* --- 3. injection --- */
 
 static void collect_nmis(struct pvhv_vcpu *vcpu)
 {

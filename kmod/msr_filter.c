@@ -45,6 +45,17 @@ bool pvhv_msr_allowed(struct pvhv_vm *vm, u32 index, u32 access)
 	return f->allow;
 }
 
+bool pvhv_msrs_filtered(struct pvhv_vm *vm, const u32 *msrs, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (!pvhv_msr_allowed(vm, msrs[i], KVM_MSR_FILTER_READ) ||
+		    !pvhv_msr_allowed(vm, msrs[i], KVM_MSR_FILTER_WRITE))
+			return true;
+	return false;
+}
+
 static void free_filter(struct pvhv_msr_filter *f)
 {
 	unsigned int i;

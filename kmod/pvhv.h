@@ -335,7 +335,7 @@ struct pvhv_vcpu {
 	struct pvhv_lapic *lapic;	/* NULL: irqchip in userspace */
 
 	struct dentry *debugfs;
-	void *backend_data;		/* struct svm_vcpu */
+	void *backend_data;		/* struct svm_vcpu, struct vmx_vcpu */
 };
 
 #define PVHV_MN_RANGES	16
@@ -650,6 +650,11 @@ static inline void pvhv_queue_ud(struct pvhv_vcpu *vcpu)
 	pvhv_queue_exception(vcpu, 6);
 }
 void pvhv_queue_nmi(struct pvhv_vcpu *vcpu);	/* any thread */
+/* After an entry: what went in is delivered, but for what is put back. */
+void pvhv_events_entered(struct pvhv_vcpu *vcpu);
+void pvhv_requeue_exception(struct pvhv_vcpu *vcpu, u8 vector, bool has_error, u32 error);
+void pvhv_requeue_irq(struct pvhv_vcpu *vcpu, u8 vector);
+void pvhv_requeue_nmi(struct pvhv_vcpu *vcpu);
 void pvhv_deliver_payload(struct pvhv_vcpu *vcpu);
 void pvhv_inject_events(struct pvhv_vcpu *vcpu); /* irqs off, before entry */
 bool pvhv_events_pending(struct pvhv_vcpu *vcpu);
@@ -661,6 +666,10 @@ int pvhv_debug_step(struct pvhv_vcpu *vcpu);			/* PVHV_TO_USER */
 int pvhv_handle_dr(struct pvhv_vcpu *vcpu);
 u64 pvhv_debug_hide_step(const struct pvhv_vcpu *vcpu, u64 rflags);
 void pvhv_debug_rflags_set(struct pvhv_vcpu *vcpu);
+/* DR0-3 into the CPU, the guest's or its debugger's; the guest's out of it. */
+void pvhv_load_debug_addresses(struct pvhv_vcpu *vcpu);
+void pvhv_save_debug_addresses(struct pvhv_vcpu *vcpu);
+#define PVHV_DR7_ENABLES	0xff	/* L0, G0 .. L3, G3 */
 
 /* insn.c: guest linear addresses */
 enum pvhv_cpu_mode pvhv_cpu_mode(struct pvhv_vcpu *vcpu);
@@ -983,6 +992,8 @@ int pvhv_handle_msr_fast(struct pvhv_vcpu *vcpu, bool write);	/* irqs off */
 
 /* msr_filter.c: access is KVM_MSR_FILTER_READ or _WRITE; under srcu, irqs may be off */
 bool pvhv_msr_allowed(struct pvhv_vm *vm, u32 index, u32 access);
+/* Is the filter about one of these? */
+bool pvhv_msrs_filtered(struct pvhv_vm *vm, const u32 *msrs, unsigned int nr);
 void pvhv_msr_filter_destroy(struct pvhv_vm *vm);
 long pvhv_ioctl_set_msr_filter(void *vm, void *data, unsigned long arg);	/* LOCK */
 

@@ -18,10 +18,7 @@ void svm_requeue_events(struct pvhv_vcpu *vcpu)
 	u32 info = svm->vmcb->control.exit_int_info;
 	u8 vector = info & SVM_EXITINTINFO_VEC_MASK;
 
-	vcpu->excp.injected = false;
-	vcpu->irq.injected = false;
-	vcpu->nmi_injected = false;
-
+	pvhv_events_entered(vcpu);
 	if (svm->iret_seen && vcpu->rip != svm->iret_rip) {
 		svm->iret_seen = false;
 		vcpu->nmi_masked = false;
@@ -33,7 +30,7 @@ void svm_requeue_events(struct pvhv_vcpu *vcpu)
 
 	switch (info & SVM_EXITINTINFO_TYPE_MASK) {
 	case SVM_EXITINTINFO_TYPE_NMI:
-		vcpu->nmi_injected = true;
+		pvhv_requeue_nmi(vcpu);
 		break;
 	case SVM_EXITINTINFO_TYPE_EXEPT:
 		/*
@@ -42,21 +39,16 @@ void svm_requeue_events(struct pvhv_vcpu *vcpu)
 		 */
 		if (vector == X86_TRAP_OF || (vector == X86_TRAP_BP && vcpu->rip != svm->bp_rip))
 			return;
-		vcpu->excp.injected = true;
-		vcpu->excp.vector = vector;
-		vcpu->excp.has_error = info & SVM_EXITINTINFO_VALID_ERR;
-		vcpu->excp.error = svm->vmcb->control.exit_int_info_err;
+		pvhv_requeue_exception(vcpu, vector, info & SVM_EXITINTINFO_VALID_ERR,
+				       svm->vmcb->control.exit_int_info_err);
 		break;
 	case SVM_EXITINTINFO_TYPE_INTR:
-		vcpu->irq.injected = true;
-		vcpu->irq.soft = false;
-		vcpu->irq.vector = vector;
+		pvhv_requeue_irq(vcpu, vector);
 		break;
 	default:
 		/* INT n: RIP still points at it, it executes again. */
 		return;
 	}
-	vcpu->event_check = true;
 }
 
 void svm_inject_exception(struct pvhv_vcpu *vcpu)

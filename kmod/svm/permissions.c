@@ -73,23 +73,13 @@ void svm_permissions_exit(void)
 	__free_pages(msrpm_pages, SVM_MSRPM_ORDER);
 }
 
-static bool filter_has_direct_msr(struct pvhv_vm *vm)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(direct_msrs); i++)
-		if (!pvhv_msr_allowed(vm, direct_msrs[i], KVM_MSR_FILTER_READ) ||
-		    !pvhv_msr_allowed(vm, direct_msrs[i], KVM_MSR_FILTER_WRITE))
-			return true;
-	return false;
-}
-
 void svm_choose_msrpm(struct pvhv_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
 
-	svm->vmcb->control.msrpm_base_pa = filter_has_direct_msr(vcpu->vm) ?
-					   page_to_phys(all_msrs_exit_pages) : svm_msrpm_pa();
+	svm->vmcb->control.msrpm_base_pa =
+		pvhv_msrs_filtered(vcpu->vm, direct_msrs, ARRAY_SIZE(direct_msrs)) ?
+		page_to_phys(all_msrs_exit_pages) : svm_msrpm_pa();
 	svm_dirty(svm, SVM_CLEAN_PERM_MAP);
 }
 

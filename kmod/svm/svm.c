@@ -22,7 +22,6 @@
 #include "../trace.h"
 
 #define SVM_MIN_ASIDS	8	/* fewest ASIDs worth running with */
-#define SVM_DR7_ENABLES	0xff	/* L0, G0 .. L3, G3 */
 
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 struct svm_caps svm_caps;
@@ -353,26 +352,9 @@ static void svm_flush_tlb(struct pvhv_vcpu *vcpu)
 	to_svm(vcpu)->flush = true;
 }
 
-/* The guest's breakpoints, or its debugger's, use the same four address registers as ours. */
-static void svm_load_debug_registers(struct pvhv_vcpu *vcpu)
-{
-	const u64 *dr = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug_dr : vcpu->dr;
-
-	set_debugreg(dr[0], 0);
-	set_debugreg(dr[1], 1);
-	set_debugreg(dr[2], 2);
-	set_debugreg(dr[3], 3);
-}
-
 static void svm_take_back_debug_registers(struct pvhv_vcpu *vcpu)
 {
-	unsigned long value;
-	int i;
-
-	for (i = 0; i < 4; i++) {
-		get_debugreg(value, i);
-		vcpu->dr[i] = value;
-	}
+	pvhv_save_debug_addresses(vcpu);
 	vcpu->dr7 = to_svm(vcpu)->vmcb->save.dr7;
 	svm_lend_debug_registers(vcpu, false);
 }
@@ -406,8 +388,8 @@ static void svm_enter(struct pvhv_vcpu *vcpu)
 		vmcb->save.dr6 = pvhv_fix_dr6(0);	/* what it says then is why */
 		svm_dirty(svm, SVM_CLEAN_DR);
 	}
-	if (unlikely(svm->dr_lent || (vmcb->save.dr7 & SVM_DR7_ENABLES)))
-		svm_load_debug_registers(vcpu);
+	if (unlikely(svm->dr_lent || (vmcb->save.dr7 & PVHV_DR7_ENABLES)))
+		pvhv_load_debug_addresses(vcpu);
 
 	svm_world_switch(vcpu->gpr, svm->vmcb_pa, svm->host_vmcb_pa,
 			 guest_spec, host_spec);
