@@ -22,6 +22,7 @@ struct guest_cpu {
 /* The guest's TSS: rsp0 and one interrupt stack, for double faults */
 #define TSS_RSP0	4
 #define TSS_IST1	36
+#define TSS_IO_MAP	102	/* offset of the bitmap of ports: beyond the limit, there is none */
 
 struct vcpu *vcpu_create(struct vm *vm, uint32_t id)
 {
@@ -147,6 +148,7 @@ void vcpu_setup_long(struct vcpu *vcpu, void (*fn)(uint64_t), uint64_t arg)
 	memcpy(cpu->tss + TSS_RSP0, &stack, 8);
 	stack = vm_alloc(vm, PAGE_SIZE) + PAGE_SIZE;
 	memcpy(cpu->tss + TSS_IST1, &stack, 8);
+	*(uint16_t *)(cpu->tss + TSS_IO_MAP) = sizeof(cpu->tss);
 
 	VCPU_IOCTL(vcpu, KVM_GET_SREGS, &sregs);
 	sregs.cs = segment(SEL_CODE64, 0xb, true, false);
