@@ -12,7 +12,9 @@
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
 #include <asm/mce.h>
+#include <asm/nospec-branch.h>
 #include <asm/ptrace.h>
+#include <asm/reboot.h>
 #include <asm/segment.h>
 #include <trace/events/ipi.h>	/* smp_send_reschedule() traces since 6.4 */
 
@@ -67,6 +69,20 @@ struct kvm_pre_fault_memory {
 #define KVM_X86_QUIRK_SLOT_ZAP_ALL	(1 << 7)	/* 6.12 */
 #endif
 
+/* VT-x: names that came or went. */
+#define PVHV_SECONDARY_EXEC_XSAVES	BIT(20)
+#define PVHV_VMX_BASIC_TRUE_CTLS	BIT_ULL(55)
+
+/* FRED delivers events without the IDT: 6.9. */
+static inline bool pvhv_host_has_fred(void)
+{
+#ifdef X86_FEATURE_FRED
+	return cpu_feature_enabled(X86_FEATURE_FRED);
+#else
+	return false;
+#endif
+}
+
 /* "Cross-thread return predictions": a sibling is safe only while guests exit to idle. */
 static inline bool pvhv_must_exit_to_idle(void)
 {
@@ -76,6 +92,25 @@ static inline bool pvhv_must_exit_to_idle(void)
 	return false;
 #endif
 }
+
+/* VMSCAPE: what a guest taught the branch predictors must not steer its VMM. */
+static inline void pvhv_distrust_branches(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
+}
+
+/*
+ * What a crash or an emergency restart calls on each CPU, so that the next
+ * kernel does not start in VMX operation. Kernels before 6.6 look at CR4 and
+ * EFER for themselves; the callback was backported, and Kbuild looks for it.
+ */
+#ifndef PVHV_HAVE_EMERGENCY_CALLBACK
+static inline void cpu_emergency_register_virt_callback(void (*callback)(void)) { }
+static inline void cpu_emergency_unregister_virt_callback(void (*callback)(void)) { }
+#endif
 
 /*
  * Late suspend and early resume of the boot CPU. struct syscore replaced

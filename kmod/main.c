@@ -18,9 +18,11 @@
 #include "trace.h"
 
 #include "svm/svm.h"
+#include "vmx/vmx.h"
 
 static const struct pvhv_backend *const backends[] = {
 	&pvhv_svm_backend,
+	&pvhv_vmx_backend,
 };
 
 const struct pvhv_backend *pvhv_be;
@@ -39,6 +41,29 @@ static enum cpuhp_state cpuhp_state;
 
 static DEFINE_MUTEX(notice_lock);	/* outside cpus_read_lock() */
 static bool notified_of_switches;	/* by preempt notifiers */
+static bool notified_of_crashes;
+
+static void cpu_off(void *unused);
+
+/* In an NMI, perhaps, and this CPU runs no vCPU any more. */
+static void emergency(void)
+{
+	cpu_off(NULL);
+}
+
+/*
+ * There is one callback for crashes. Where the stock KVM is loaded it is
+ * KVM's, which leaves VMX operation for us, too.
+ */
+static void want_notice_of_crashes(void)
+{
+	if (__symbol_get("kvm_rebooting")) {
+		__symbol_put("kvm_rebooting");
+		return;
+	}
+	cpu_emergency_register_virt_callback(emergency);
+	notified_of_crashes = true;
+}
 
 static int cpu_on(void)
 {
@@ -75,14 +100,16 @@ static void cpu_on_ipi(void *failed)
 
 /*
  * From the first VM until the module goes, not for each VM: it patches the
- * scheduler's code on all CPUs. Nobody pays for a module without VMs.
+ * scheduler's code on all CPUs, and taking it back waits for all CPUs. Nobody
+ * pays for a module without VMs.
  */
-static void want_notice_of_switches(void)
+static void want_notices(void)
 {
 	mutex_lock(&notice_lock);
 	if (!notified_of_switches) {
 		preempt_notifier_inc();
 		notified_of_switches = true;
+		want_notice_of_crashes();
 	}
 	mutex_unlock(&notice_lock);
 }
@@ -92,7 +119,7 @@ int pvhv_hardware_get(void)
 	atomic_t failed = ATOMIC_INIT(0);
 	int r = 0;
 
-	want_notice_of_switches();
+	want_notices();
 	cpus_read_lock();
 	mutex_lock(&hardware_lock);
 	if (!hardware_users) {
@@ -227,6 +254,8 @@ static void __exit pvhv_exit(void)
 	pvhv_chardev_exit();
 	if (notified_of_switches)
 		preempt_notifier_dec();
+	if (notified_of_crashes)
+		cpu_emergency_unregister_virt_callback(emergency);
 	pvhv_stats_exit();
 	unregister_reboot_notifier(&reboot_notifier);
 	pvhv_syscore_unregister(&pvhv_syscore);

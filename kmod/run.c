@@ -234,6 +234,7 @@ static int enter_guest(struct pvhv_vcpu *vcpu)
 	}
 	WRITE_ONCE(vcpu->mode, PVHV_OUTSIDE_GUEST);
 
+	pvhv_distrust_branches();
 	put_guest_xstate(vcpu);
 	/* The interrupt that ended the guest is taken here, as guest time. */
 	local_irq_enable();

@@ -77,7 +77,7 @@ static int explain_open(const char *path, int err)
 	case ENXIO:
 	case ENODEV:
 		if (!cpu_can_virtualize())
-			return fail(-err, "%s: not there, and this CPU has no AMD-V (or the firmware turned it off): turn it on, or try an emulated host with 'make demo'",
+			return fail(-err, "%s: not there, and this CPU has neither AMD-V nor VT-x (or the firmware turned it off): turn it on, or try an emulated host with 'make demo'",
 				    path);
 		return fail(-err, "%s: not there: load the module with 'modprobe pvhv', or name another device with --dev",
 			    path);
@@ -134,7 +134,7 @@ static int create_vm(struct vm *vm)
 		vm->fd = ioctl(vm->dev_fd, KVM_CREATE_VM, 0);
 	} while (vm->fd < 0 && errno == EINTR);
 	if (vm->fd < 0 && errno == EBUSY)
-		return fail(-EBUSY, "%s: another hypervisor uses this CPU: stop its machines or unload it, as with 'modprobe -r kvm_amd'",
+		return fail(-EBUSY, "%s: another hypervisor uses this CPU: stop its machines or unload it, as with 'modprobe -r kvm_amd' or kvm_intel",
 			    vm->opt->dev);
 	if (vm->fd < 0)
 		return fail(-errno, "%s: cannot create a VM: %s: see the kernel's log",

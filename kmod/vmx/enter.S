@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * enter.S - the VT-x world switch: one VMLAUNCH or VMRESUME, from host
+ * registers to the guest's and back (SDM chapters 27 and 28); and the host's
+ * NMI handler for an NMI that ended a guest.
+ */
+#include <linux/linkage.h>
+#include <asm/asm.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+#include <asm/segment.h>
+#include "../compat_asm.h"
+
+/* Offsets in vcpu->gpr[], in the order of enum pvhv_gpr. */
+#define RAX_	0
+#define RCX_	8
+#define RDX_	16
+#define RBX_	24
+#define RBP_	40
+#define RSI_	48
+#define RDI_	56
+#define R8_	64
+#define R9_	72
+#define R10_	80
+#define R11_	88
+#define R12_	96
+#define R13_	104
+#define R14_	112
+#define R15_	120
+
+/* struct vmx_speculation */
+#define GUEST_SPEC	0
+#define HOST_SPEC	8
+#define RESTORE_SPEC	16
+
+/* What the stack holds between the pushes and the pops below. */
+#define SP_FAILED	0
+#define SP_SPEC		8
+#define SP_GPR		16
+#define SP_LOCALS	24
+
+#define VMCS_HOST_RSP	0x6c14
+
+	.section .text, "ax"
+
+/*
+ * int vmx_world_switch(u64 *gpr, bool launched, u64 *hw_host_rsp,
+ *			const struct vmx_speculation *spec)
+ * RSP, RIP and RFLAGS of the guest are in the VMCS.
+ */
+SYM_FUNC_START(vmx_world_switch)
+	push	%rbp
+	push	%r15
+	push	%r14
+	push	%r13
+	push	%r12
+	push	%rbx
+	push	%rdi
+	push	%rcx
+	push	$0			/* SP_FAILED */
+
+	cmp	%rsp, (%rdx)
+	je	1f
+	mov	%rsp, (%rdx)
+	mov	$VMCS_HOST_RSP, %eax
+	vmwrite	%rsp, %rax
+1:
+	mov	GUEST_SPEC(%rcx), %rax
+	cmp	HOST_SPEC(%rcx), %rax
+	je	2f
+	mov	%rax, %rdx
+	shr	$32, %rdx
+	mov	$MSR_IA32_SPEC_CTRL, %ecx
+	wrmsr
+2:
+	/* CF tells VMLAUNCH from VMRESUME; neither MOV nor VERW changes it. */
+	bt	$0, %esi
+	mov	RAX_(%rdi), %rax
+	mov	RCX_(%rdi), %rcx
+	mov	RDX_(%rdi), %rdx
+	mov	RBX_(%rdi), %rbx
+	mov	RBP_(%rdi), %rbp
+	mov	RSI_(%rdi), %rsi
+	mov	R8_(%rdi), %r8
+	mov	R9_(%rdi), %r9
+	mov	R10_(%rdi), %r10
+	mov	R11_(%rdi), %r11
+	mov	R12_(%rdi), %r12
+	mov	R13_(%rdi), %r13
+	mov	R14_(%rdi), %r14
+	mov	R15_(%rdi), %r15
+	mov	RDI_(%rdi), %rdi
+
+	VM_CLEAR_CPU_BUFFERS
+	jnc	3f
+	vmresume
+	jmp	4f
+3:	vmlaunch
+	/* Only a failure goes on here; an exit comes in below. */
+4:	movq	$1, SP_FAILED(%rsp)
+
+SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
+	push	%rax
+	mov	SP_GPR + 8(%rsp), %rax
+	pop	RAX_(%rax)
+	mov	%rcx, RCX_(%rax)
+	mov	%rdx, RDX_(%rax)
+	mov	%rbx, RBX_(%rax)
+	mov	%rbp, RBP_(%rax)
+	mov	%rsi, RSI_(%rax)
+	mov	%rdi, RDI_(%rax)
+	mov	%r8, R8_(%rax)
+	mov	%r9, R9_(%rax)
+	mov	%r10, R10_(%rax)
+	mov	%r11, R11_(%rax)
+	mov	%r12, R12_(%rax)
+	mov	%r13, R13_(%rax)
+	mov	%r14, R14_(%rax)
+	mov	%r15, R15_(%rax)
+
+	/*
+	 * Before the first RET: guest-planted return predictions go (RSB),
+	 * then the host's SPEC_CTRL, whose IBRS has to be written even where
+	 * it is set, then the branch history.
+	 */
+	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, X86_FEATURE_RSB_VMEXIT_LITE
+
+	mov	SP_SPEC(%rsp), %rdi
+	cmpq	$0, RESTORE_SPEC(%rdi)
+	je	5f
+	mov	HOST_SPEC(%rdi), %rax
+	mov	%rax, %rdx
+	shr	$32, %rdx
+	mov	$MSR_IA32_SPEC_CTRL, %ecx
+	wrmsr
+5:	lfence
+	CLEAR_BRANCH_HISTORY_VMEXIT
+	PVHV_UNTRAIN_RET_VM
+
+	mov	SP_FAILED(%rsp), %eax
+	/* No guest value survives in a register that C may speculate on. */
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	xor	%esi, %esi
+	xor	%edi, %edi
+	xor	%ebx, %ebx
+	xor	%ebp, %ebp
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	xor	%r10d, %r10d
+	xor	%r11d, %r11d
+	xor	%r12d, %r12d
+	xor	%r13d, %r13d
+	xor	%r14d, %r14d
+	xor	%r15d, %r15d
+
+	add	$SP_LOCALS, %rsp
+	pop	%rbx
+	pop	%r12
+	pop	%r13
+	pop	%r14
+	pop	%r15
+	pop	%rbp
+	RET
+SYM_FUNC_END(vmx_world_switch)
+
+/*
+ * void vmx_call_nmi(void)
+ * The frame that an NMI would push on this stack; CALL pushes its RIP. The
+ * handler's IRET takes it off again, and ends the blocking of NMIs.
+ */
+SYM_FUNC_START(vmx_call_nmi)
+	push	%rbp
+	mov	%rsp, %rbp
+	and	$-16, %rsp
+	push	$__KERNEL_DS
+	push	%rbp
+	pushf
+	push	$__KERNEL_CS
+	call	PVHV_NMI_ENTRY
+	/* It is so already, but objtool knows of no CALL that ends by IRET. */
+	mov	%rbp, %rsp
+	pop	%rbp
+	RET
+SYM_FUNC_END(vmx_call_nmi)
