@@ -252,7 +252,7 @@ own_hardware() {
 	local loaded=$1 here ko why
 	[ ! -w /dev/pvhv ] || return 0
 	here=$(uname -r)
-	grep -qw svm /proc/cpuinfo || { echo "this machine has no AMD-V"; return; }
+	grep -qwE 'svm|vmx' /proc/cpuinfo || { echo "this machine has no AMD-V or VT-x"; return; }
 	[ -e "/lib/modules/$here/build/Makefile" ] || "$HOST_LIB/deps" "linux-headers-$here" 2>/dev/null ||
 		{ echo "no headers for the running kernel $here"; return; }
 	ko=$(build_module "$here") || { echo "pvhv.ko does not build for the running kernel $here"; return; }
