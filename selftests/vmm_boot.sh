@@ -6,44 +6,16 @@
 #
 #   vmm_boot.sh [KERNEL:CPUS:MEMORY]...     KERNEL: 6.1, 6.12, 6.1-cloud (bzImage), pvh (the ELF in 6.1's), or a file
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-KERNEL), GUEST_KERNEL (a
-# bzImage to boot instead), GUEST_INITRD (its init powers off; then the workload is not checked).
+# Environment: as lib/vm.sh says; GUEST_KERNEL (a bzImage to boot instead), GUEST_INITRD (its init powers off; then the workload is not checked).
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-guests=${PVHV_GUESTS:-/none}
+. "$(dirname "$0")/lib/vm.sh"
 [ $# -gt 0 ] || set -- 6.1:1:128M pvh:4:3G
 
-if [ ! -x "$run" ] || [ ! -r "$dev" ]; then
-	echo "1..0 # SKIP no pvhv-run or no $dev"
-	exit 4
-fi
+need_run
 
-dir=$(mktemp -d) || exit 1
-pid=
-trap '[ -z "$pid" ] || kill "$pid"; rm -rf "$dir"' EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME: ok if STATUS is 0
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-	fi
-}
-
-skip() {
-	nr=$((nr + 1))
-	echo "ok $nr $1 # SKIP $2"
-}
+own_directory
+show=''
 
 # What the guest runs. Each line proves what it says; the last one is printed only if all did.
 cat >workload <<'WORK'
@@ -130,14 +102,14 @@ boot() { # KERNEL CPUS MEMORY
 	: >out
 	"$run" --dev "$dev" --kernel "$image" --initrd "$rd" --append "console=ttyS0 loglevel=4 panic=-1" \
 		--cpus "$2" --memory "$3" >out 2>err </dev/null &
-	pid=$!
+	vmm=$!
 	if [ -n "$measure" ]; then
-		while kill -0 $pid 2>/dev/null && ! grep -q holding out; do sleep 1; done
-		kib=$(resident $pid)
+		while kill -0 $vmm 2>/dev/null && ! grep -q holding out; do sleep 1; done
+		kib=$(resident $vmm)
 	fi
-	wait $pid
+	wait $vmm
 	status=$?
-	pid=
+	vmm=
 	bad=0
 	if [ $status != 0 ]; then
 		echo "# status $status"
@@ -173,5 +145,4 @@ for what in "$@"; do
 	rest=${what#"$kernel":}
 	boot "$kernel" "${rest%:*}" "${rest#*:}"
 done
-echo "1..$nr"
-exit $failed
+finish

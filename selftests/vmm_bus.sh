@@ -8,49 +8,16 @@
 #
 #   vmm_bus.sh [KERNEL]...     KERNEL: 6.1, 6.12 (both by default)
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-KERNEL, modules-KERNEL)
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-maketap=$(command -v maketap || echo "$here/maketap")
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-guests=${PVHV_GUESTS:-/none}
+. "$(dirname "$0")/lib/vm.sh"
 [ $# -gt 0 ] || set -- 6.1 6.12
 
-skip_all() {
-	echo "1..0 # SKIP $1"
-	exit 4
-}
-
-[ -x "$run" ] && [ -r "$dev" ] || skip_all "no pvhv-run or no $dev"
-[ "$(id -u)" = 0 ] || skip_all "not root"
-# In a namespace of its own, so that the host's network is left alone.
-if [ -z "${VMM_BUS_INSIDE:-}" ]; then
-	export VMM_BUS_INSIDE=1
-	exec unshare -n -- sh "$0" "$@"
-fi
-modprobe tun 2>/dev/null
-[ -c /dev/net/tun ] || skip_all "no /dev/net/tun"
-
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME: ok if STATUS is 0
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-	fi
-}
+need_run
+own_network "$@"
+own_directory
+show=''
 
 "$maketap" bus0 || skip_all "no taps"
 ip addr add 10.8.0.1/24 dev bus0
@@ -157,15 +124,7 @@ while :; do
 done
 WORK
 
-await() { # TEXT: a line of the output that begins so, for a minute, or the machine has ended
-	tries=0
-	while [ $tries -lt 120 ] && kill -0 "$pid" 2>/dev/null; do
-		! grep -q "^$1" out || return 0
-		sleep 0.5
-		tries=$((tries + 1))
-	done
-	grep -q "^$1" out
-}
+says() { grep -q "^$1" out; } # a line of the output begins so
 
 control() { "$ctl" --json guest "$dir/sock" "$@" >answer 2>&1; }
 
@@ -176,11 +135,11 @@ guest_device() { # KERNEL
 		exit 1
 	"$run" --dev "$dev" --kernel "$guests/vmlinuz-$1" --initrd initrd --bus pvhv --memory 256M --control "$dir/sock" \
 		--append "console=ttyS0 loglevel=2 panic=-1" --disk path=disk >out 2>err </dev/null &
-	pid=$!
-	await ready
+	vmm=$!
+	await_vm 60 says ready
 	before=$(date +%s)
 	control renew
-	await renewed
+	await_vm 60 says renewed
 	at=$(sed -n 's/^renewed \([0-9]*\).*/\1/p' out)
 	[ "${at:-0}" -ge "$before" ] && [ "$at" -le "$(date +%s)" ]
 	result $? "$1: a clone is told so, and its clock is set"
@@ -195,10 +154,12 @@ guest_device() { # KERNEL
 	[ "$(sha256sum <disk)" != "$one" ]
 	result $? "$1: and goes on"
 	control freeze 500
-	await overdue
+	await_vm 60 says overdue
 	result $? "$1: by itself when nobody thaws it"
-	wait "$pid"
-	[ $? = 3 ] && grep -q 'the guest panicked: sysrq triggered crash' err
+	wait "$vmm"
+	status=$?
+	vmm=
+	[ $status = 3 ] && grep -q 'the guest panicked: sysrq triggered crash' err
 	result $? "$1: a panic is told"
 	grep -q '^no warning' out
 	result $? "$1: the kernel has nothing to say against it"
@@ -251,8 +212,7 @@ for k; do
 		guest "$k"
 		guest_device "$k"
 	else
-		result 0 "$k # SKIP no kernel image"
+		skip "$k" "no kernel image"
 	fi
 done
-echo "1..$nr"
-exit $failed
+finish

@@ -6,57 +6,19 @@
 # works both ways; the power button ends it with status 0; a second machine of the name is refused; what is left is nothing.
 # The sandbox is on all the while.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinux-6.1 or vmlinuz-6.1),
-# GUEST_KERNEL (a kernel to boot instead).
+# Environment: as lib/vm.sh says; GUEST_KERNEL (a kernel to boot instead).
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-kernel=${GUEST_KERNEL:-}
-for file in "${PVHV_GUESTS:-/none}"/vmlinux-6.1 "${PVHV_GUESTS:-/none}"/vmlinuz-6.1; do
-	[ -n "$kernel" ] || ! [ -r "$file" ] || kernel=$file
-done
-if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
-	exit 4
-fi
-
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-vmm=
-trap '[ -z "$vmm" ] || kill "$vmm" 2>/dev/null; rm -rf "$dir"' EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() {
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		for file in err says log events; do [ ! -s $file ] || tail -n 12 $file | tr -d '\r' | sed "s/^/# $file: /"; done
-		failed=1
-	fi
-}
+. "$(dirname "$0")/lib/vm.sh"
+kernel=${GUEST_KERNEL:-$(kernel_image 6.1)}
+need_run
+need_kernel "$kernel"
+own_directory
+show="err says log events"
 
 # vm ARG...: pvhvctl's output in says; its status
 vm() { "$ctl" "$@" >says 2>&1; }
 field() { sed -n "s/^$1: //p" says; }
-
-# wait_for TEXT FILE
-wait_for() {
-	tries=0
-	while ! grep -q "$1" "$2" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ $tries -lt 180 ] && kill -0 "$vmm" 2>/dev/null || return 1
-		sleep 1
-	done
-}
 
 cpu_ms() { # of all vCPUs
 	"$ctl" metrics vm | awk '/^pvhv_vcpu_cpu_seconds_total/ { s += $2 } END { printf "%d\n", s * 1000 }'
@@ -84,11 +46,7 @@ echo "TAP version 13"
 "$run" --dev "$dev" --kernel "$kernel" --initrd guest.cpio --memory 192M --cpus 2 --name vm --console control \
 	--append "console=ttyS0 loglevel=3 panic=-1" >out 2>err </dev/null &
 vmm=$!
-tries=0
-while ! vm status vm && [ $tries -lt 60 ]; do
-	tries=$((tries + 1))
-	sleep 1
-done
+await_vm 60 vm status vm
 [ "$(field name):$(field state):$(field pid):$(field cpus):$(field memory)" = "vm:running:$vmm:2:201326592" ]
 result $? "status by name"
 vm list && grep -Eq '^vm +running +[0-9]+ +2 +192M +' says
@@ -163,5 +121,4 @@ result $? "events"
 [ ! -e vm.sock ] && ! vm status vm && grep -q "no machine 'vm' runs" says
 result $? "nothing is left"
 
-echo "1..$nr"
-exit $failed
+finish

@@ -8,66 +8,23 @@
 #
 # The guest runs what it is told through a port (ask).
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1, modules-6.1), GUEST_SERIES (6.1).
+# Environment: as lib/vm.sh says; GUEST_SERIES (6.1).
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
+. "$(dirname "$0")/lib/vm.sh"
 series=${GUEST_SERIES:-6.1}
-kernel=${PVHV_GUESTS:-/none}/vmlinuz-$series
-[ "$series" != 6.1 ] || [ ! -r "${PVHV_GUESTS:-/none}/vmlinux-6.1" ] || kernel=$PVHV_GUESTS/vmlinux-6.1
-if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
-	exit 4
-fi
-
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-vmm=
-pids=
-tidy() {
-	for p in $vmm $pids; do kill "$p" 2>/dev/null; done
-	rm -rf "$dir"
-}
-trap tidy EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		for file in err out agent.out balloon; do
-			[ ! -s $file ] || tail -n 8 $file | tr -d '\r' | sed "s/^/# $file: /"
-		done
-		failed=1
-	fi
-}
-
-# until_true SECONDS COMMAND...: false if it is not in that time, or the machine ends
-until_true() {
-	tries=$(($1 * 5))
-	shift
-	while ! "$@" 2>/dev/null; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] && kill -0 "$vmm" 2>/dev/null || return 1
-		usleep 200000
-	done
-}
+kernel=$(kernel_image "$series")
+need_run
+need_kernel "$kernel"
+own_directory
+show="err out agent.out balloon"
 
 asked=0
 # ask COMMAND: the guest's shell runs it; what it says is in agent.out, its status is ours
 ask() {
 	asked=$((asked + 1))
 	echo "$1" >&3
-	until_true 180 grep -q "^done $asked " agent.out && grep -q "^done $asked 0$" agent.out
+	await_vm 180 grep -q "^done $asked " agent.out && grep -q "^done $asked 0$" agent.out
 }
 
 # resident: MiB of the guest's memory that the host has given
@@ -140,7 +97,7 @@ echo "TAP version 13"
 vmm=$!
 mkfifo orders
 # the control socket is there once the machine runs
-until_true 60 "$ctl" status vm >status
+await_vm 60 "$ctl" status vm >status
 "$ctl" console vm agent >agent.out 2>&1 <orders &
 pids="$pids $!"
 exec 3>orders
@@ -152,9 +109,9 @@ dd if=/dev/urandom of=data bs=4k count=300 2>/dev/null
 pids="$pids $!"
 ask 'mirror 300'
 code=$?
-until_true 20 cmp -s data back || code=1
+await_vm 20 cmp -s data back || code=1
 result $code "a port by a socket: 1200 KiB there and back"
-ask 'echo "to the file" >"$(port log)"' && until_true 20 grep -qx "to the file" log
+ask 'echo "to the file" >"$(port log)"' && await_vm 20 grep -qx "to the file" log
 result $? "a port to a file"
 
 # The terminal of pvhvctl is one of the guest's ports: what the guest writes there is typed at its own console.
@@ -170,7 +127,7 @@ kill -WINCH $console
 ask 'tty_size "51 203"'
 result $? "and follows it"
 ask 'echo "from the guest" >&4; echo typed >"$(port keys)"; read -r key <&4; [ "$key" = typed ]' &&
-	until_true 20 grep -q "from the guest" tty.out
+	await_vm 20 grep -q "from the guest" tty.out
 result $? "the console, both ways"
 
 ask entropy
@@ -179,7 +136,7 @@ result $? "entropy"
 ask 'fill 90'
 full=$(resident)
 ask 'rm /tmp/fill'
-until_true 40 resident_below $((full - 70))
+await_vm 40 resident_below $((full - 70))
 code=$?
 echo "# $full MiB resident with 90 MiB of a file, $(resident) MiB after it was removed; $(balloon reported) MiB reported"
 [ "$(balloon reported)" -ge 70 ] || code=1
@@ -189,11 +146,11 @@ result $code "free memory goes back to the host by itself"
 ask 'fill 90'
 full=$(resident)
 "$ctl" balloon vm 96M
-until_true 30 kept_between 97 200
+await_vm 30 kept_between 97 200
 code=$?
 ask 'rm /tmp/fill' || code=1
-until_true 40 kept 96 || code=1
-until_true 10 resident_below 97 || code=1
+await_vm 40 kept 96 || code=1
+await_vm 10 resident_below 97 || code=1
 echo "# $full MiB resident with 90 MiB of a file, $(resident) MiB with 96 MiB left to the guest"
 [ "$(balloon inflated)" -ge 160 ] && [ "$full" -ge 110 ] || code=1
 result $code "the balloon reaches its target, and the host has the memory"
@@ -202,7 +159,7 @@ updates=$(number updates)
 free=$(balloon free)
 total=$(balloon total)
 ask 'fill 8'
-until_true 20 eval '[ "$(balloon free)" -lt $((free - 4)) ]'
+await_vm 20 eval '[ "$(balloon free)" -lt $((free - 4)) ]'
 code=$?
 [ "$total" -ge 128 ] && [ "$total" -le 256 ] && [ "$free" -le 96 ] && [ "$(number updates)" -gt "$updates" ] || code=1
 "$ctl" metrics vm | grep -q '^pvhv_balloon_guest_available_bytes{vm="vm",balloon="balloon"} [1-9]' || code=1
@@ -222,7 +179,7 @@ done
 [ $(($(date +%s) - before)) -lt 30 ] && grep -q '^pvhv_vcpu_exits_total{vm="vm",vcpu="0"} [1-9]' metrics || code=1
 result $code "an idle guest's numbers are there at once"
 "$ctl" balloon vm 256M
-until_true 40 kept 256
+await_vm 40 kept 256
 result $? "the balloon gives all back"
 
 ! "$ctl" balloon vm 257M 2>says && grep -q "more than the machine's" says
@@ -234,5 +191,4 @@ vmm=
 [ $status = 0 ] && [ "$(grep -vc ' port is /dev/pts/' err)" = 0 ] && [ ! -e bulk.sock ]
 result $? "it ends well, and nothing is left (status $status)"
 
-echo "1..$nr"
-exit $failed
+finish

@@ -5,47 +5,16 @@
 # free the host's blocks; a read-only disk is one; serial numbers and sizes are seen; a machine that is killed has on its disk
 # what it had flushed; a disk whose host is full holds the machine, and by command it goes on as if nothing had been.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1 and modules-6.1), GUEST_SERIES (6.1).
+# Environment: as lib/vm.sh says; GUEST_SERIES (6.1).
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
+. "$(dirname "$0")/lib/vm.sh"
 series=${GUEST_SERIES:-6.1}
-kernel=${PVHV_GUESTS:-/none}/vmlinuz-$series
-[ "$series" != 6.1 ] || [ ! -r "${PVHV_GUESTS:-/none}/vmlinux-6.1" ] || kernel=$PVHV_GUESTS/vmlinux-6.1
-if [ ! -x "$run" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no $dev or no kernel image"
-	exit 4
-fi
-
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-pid=
-tidy() {
-	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
-	umount -l "$dir/small" 2>/dev/null
-	rm -rf "$dir"
-}
-trap tidy EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		[ ! -s err ] || sed 's/^/# /' err
-		[ ! -s out ] || tail -n 15 out | tr -d '\r' | sed 's/^/#   /'
-		failed=1
-	fi
-}
+kernel=$(kernel_image "$series")
+need_run
+need_kernel "$kernel"
+own_directory
+tidy() { umount -l small 2>/dev/null; }
 
 cat >guest <<'GUEST'
 # Each line proves what it says.
@@ -122,15 +91,7 @@ start() { # WHAT OPTION...: in the background
 	: >out
 	"$run" --dev "$dev" --kernel "$kernel" --initrd guest.cpio --append "console=ttyS0 loglevel=4 panic=-1 do=$what" \
 		--memory 160M --exit-port "$@" >out 2>err </dev/null &
-	pid=$!
-}
-
-await() { # TEXT: in the output, or the machine has ended
-	while kill -0 "$pid" 2>/dev/null; do
-		! grep -q "$1" out || return 0
-		sleep 1
-	done
-	grep -q "$1" out
+	vmm=$!
 }
 
 said() { tr -d '\r' <out | grep -qxF "$1"; }
@@ -145,10 +106,9 @@ dd if=/dev/urandom of=ro bs=64k count=16 2>/dev/null
 dd if=/dev/urandom of=full bs=64k count=64 2>/dev/null
 before=$(blocks disk)
 start basics --cpus 2 --disk "path=disk,serial=DISK-0" --disk path=ro,readonly=on -d full
-await "no such text"
-wait "$pid"
+wait "$vmm"
 status=$?
-pid=
+vmm=
 result $status "a stock driver's machine ends well"
 said "data comes back"
 result $? "an ext4 comes back as it was written"
@@ -164,10 +124,10 @@ result $? "what was discarded reads as zeros"
 rm -f ro full
 truncate -s 64M disk
 start flushed --disk path=disk
-await "flushed 5 "
-kill -9 "$pid"
-wait "$pid" 2>/dev/null
-pid=
+wait_for "flushed 5 " out
+kill -9 "$vmm"
+wait "$vmm" 2>/dev/null
+vmm=
 # all but a last line that was cut off
 tr -d '\r' <out | sed -n 's/^flushed \([0-9]* [0-9a-f]\{64\}\)  -$/\1/p' >flushed
 bad=0
@@ -187,7 +147,7 @@ mkdir small
 if mount -t tmpfs -o size=2m tmpfs small; then
 	truncate -s 8M small/disk
 	start full --name full --disk path=small/disk
-	await writing
+	wait_for writing out
 	n=0
 	while [ $n -lt 60 ] && ! grep -q 'is full' err; do
 		sleep 1
@@ -209,17 +169,15 @@ if mount -t tmpfs -o size=2m tmpfs small; then
 	"$ctl" status full >says 2>&1
 	grep -qx 'state: paused' says && [ "$(grep -c 'is full' err)" -gt "$before" ] && ! said "all is there"
 	result $? "resumed without room it is held again"
-	mount -o remount,size=16m small && "$ctl" resume full && wait "$pid" && said "all is there"
+	mount -o remount,size=16m small && "$ctl" resume full && wait "$vmm" && said "all is there"
 	result $? "resumed with room it goes on, and nothing was lost"
-	pid=
+	vmm=
 	umount -l small
 else
 	for name in "a full host disk is said" "and holds the machine" "resumed without room it is held again" \
 		"resumed with room it goes on, and nothing was lost"; do
-		nr=$((nr + 1))
-		echo "ok $nr $name # SKIP no tmpfs"
+		skip "$name" "no tmpfs"
 	done
 fi
 
-echo "1..$nr"
-exit $failed
+finish

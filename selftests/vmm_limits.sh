@@ -5,43 +5,15 @@
 # programs, another by one. Limited, the first gets what it may and no more, and the second almost what it has for itself alone;
 # unlimited, for comparison, the first takes its share. Both kinds of limit are set and taken away while they run.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1, modules-6.1).
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-kernel=${PVHV_GUESTS:-/none}/vmlinux-6.1
-[ -r "$kernel" ] || kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
-if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
-	exit 4
-fi
-
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-pids=
-tidy() {
-	for p in $pids; do kill "$p" 2>/dev/null; done
-	rm -rf "$dir"
-}
-trap tidy EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-	fi
-}
+. "$(dirname "$0")/lib/vm.sh"
+kernel=$(kernel_image 6.1)
+need_run
+need_kernel "$kernel"
+own_directory
+show="err.hog err.other"
 
 metric() { # MACHINE NAME
 	"$ctl" metrics "$1" | sed -n "s/^pvhv_disk_$2{.*} //p"
@@ -76,19 +48,12 @@ start() { # NAME PROGRAMS
 	pids="$pids $!"
 }
 
-reads() { # MACHINE: it has begun
-	n=0
-	until [ "$(metric "$1" read_requests_total 2>/dev/null || echo 0)" -ge 500 ] 2>/dev/null; do
-		n=$((n + 1))
-		[ $n -lt 120 ] || return 1
-		sleep 1
-	done
-}
+reads() { [ "$(metric "$1" read_requests_total)" -ge 500 ]; } # MACHINE: it has begun
 
 echo "TAP version 13"
 start hog 4
 start other 1
-reads hog && reads other
+await 120 reads hog && await 120 reads other
 result $? "both read"
 
 # Few enough that even on an emulated host, where each request is some milliseconds of work, they are no load
@@ -136,5 +101,4 @@ pids=
 [ ! -s err.hog ] && [ ! -s err.other ] || code=1
 result $code "both end well"
 
-echo "1..$nr"
-exit $failed
+finish

@@ -6,67 +6,16 @@
 # name, each fetches a file from the next one; counters of both kinds of path grow with the traffic; an announcement comes out
 # of the guest as a gratuitous ARP; a link that is down is down for the guest and for all others, and works again when it is up.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-guests=${PVHV_GUESTS:-/none}
+. "$(dirname "$0")/lib/vm.sh"
 
-skip_all() {
-	echo "1..0 # SKIP $1"
-	exit 4
-}
-
-[ -x "$run" ] && [ -x "$ctl" ] && [ -r "$dev" ] || skip_all "no pvhv-run, no pvhvctl or no $dev"
-[ -r "$guests/vmlinuz-6.1" ] || skip_all "no kernel image"
-[ "$(id -u)" = 0 ] || skip_all "not root"
-# In a namespace of its own, so that the host's network is left alone.
-if [ -z "${VMM_NET_INSIDE:-}" ]; then
-	export VMM_NET_INSIDE=1
-	exec unshare -n -- sh "$0" "$@"
-fi
-for module in tun bridge vhost_net; do modprobe $module 2>/dev/null; done
-[ -c /dev/net/tun ] || skip_all "no /dev/net/tun"
-
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-pids=
-cleanup() {
-	for p in $pids; do kill "$p" 2>/dev/null; done
-	wait
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME: ok if STATUS is 0
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-		for file in says *.err *.out; do [ ! -s "$file" ] || tail -n 5 "$file" | tr -d '\r' | sed "s/^/# $file: /"; done
-	fi
-}
-
-# await SECONDS COMMAND...: tries it until it works
-await() {
-	tries=$1
-	shift
-	while ! "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 1
-	done
-}
+need_run
+need_kernel "$guests/vmlinuz-6.1"
+own_network "$@"
+own_directory
+show="says a.err a.out b.err b.out c.err c.out"
 
 vm() { "$ctl" "$@" >says 2>&1; }
 field() { sed -n "s/^$1: //p" says; }
@@ -75,10 +24,7 @@ metric() { # MACHINE NAME
 	"$ctl" metrics "$1" | sed -n "s/^pvhv_net_$2{.*} //p"
 }
 
-ip link set lo up
-ip link add br0 type bridge 2>/dev/null || skip_all "no bridges"
-ip addr add 10.9.0.1/24 dev br0
-ip link set br0 up
+bridge 10.9.0.1/24
 # What announces itself becomes a neighbour.
 echo 1 >/proc/sys/net/ipv4/conf/br0/arp_accept
 
@@ -196,5 +142,4 @@ for p in $pids; do wait "$p" || code=1; done
 pids=
 ! ip link show tap-a >/dev/null 2>&1 && ! ip link show tap-b >/dev/null 2>&1 || code=1
 result $code "they stop, their taps are gone"
-echo "1..$nr"
-exit $failed
+finish

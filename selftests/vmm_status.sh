@@ -5,42 +5,14 @@
 # exit port's value; and that SIGPWR is a press of the power button that the stock kernel sees. (vmm_run tests the rest with
 # a guest that starts faster.)
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinux-6.1 or vmlinuz-6.1),
-# GUEST_KERNEL (a kernel to boot instead).
+# Environment: as lib/vm.sh says; GUEST_KERNEL (a kernel to boot instead).
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-kernel=${GUEST_KERNEL:-}
-for file in "${PVHV_GUESTS:-/none}"/vmlinux-6.1 "${PVHV_GUESTS:-/none}"/vmlinuz-6.1; do
-	[ -n "$kernel" ] || ! [ -r "$file" ] || kernel=$file
-done
-if [ ! -x "$run" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no $dev or no kernel image"
-	exit 4
-fi
-
-dir=$(mktemp -d) || exit 1
-pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$dir"' EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() {
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		[ ! -s err ] || sed 's/^/# /' err
-		[ ! -s out ] || tail -n 12 out | tr -d '\r' | sed 's/^/#   /'
-		failed=1
-	fi
-}
+. "$(dirname "$0")/lib/vm.sh"
+kernel=${GUEST_KERNEL:-$(kernel_image 6.1)}
+need_run
+need_kernel "$kernel"
+own_directory
 
 # One guest for all: what it does comes from the command line, which is do=NAME.
 cat >guest <<'GUEST'
@@ -78,16 +50,6 @@ guest() {
 	status=$?
 }
 
-# wait_for TEXT FILE PID
-wait_for() {
-	tries=0
-	while ! grep -q "$1" "$2" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ $tries -lt 180 ] && kill -0 "$3" 2>/dev/null || return 1
-		sleep 1
-	done
-}
-
 # start WHAT [ARG]...: in the background, until it says "ready"
 start() {
 	what=$1
@@ -95,8 +57,8 @@ start() {
 	: >out
 	# shellcheck disable=SC2046
 	"$run" $(args) "console=ttyS0 loglevel=3 panic=-1 do=$what" "$@" >out 2>err </dev/null &
-	pid=$!
-	wait_for ready out $pid
+	vmm=$!
+	wait_for ready out
 }
 
 is() { # STATUS NAME
@@ -121,12 +83,11 @@ status=$?
 [ $status = 4 ] && [ "$(wc -l <err)" = 1 ] && grep -q 'triple fault.*rip=' err
 result $? "triple fault: 4 and one line (status $status)"
 
-start button && kill -PWR $pid
-wait $pid
+start button && kill -PWR $vmm
+wait $vmm
 status=$?
-pid=
+vmm=
 [ $status = 0 ] && tr -d '\r' <out | grep -q '^button 0 [1-9]'
 result $? "power button by SIGPWR"
 
-echo "1..$nr"
-exit $failed
+finish
