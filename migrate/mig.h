@@ -248,6 +248,9 @@ int unpack_init(struct unpack *u);
 void unpack_fini(struct unpack *u);
 int unpack(struct unpack *u, const u8 *data, size_t len);
 
+/* Loading, and answers: what a stop costs without any memory */
+#define POLICY_FIXED_NS		(10 * NSEC_PER_MSEC)
+
 /* policy.c: what to do after a round; pure */
 enum policy {
 	POLICY_CONTINUE,

@@ -214,6 +214,21 @@ void migrate_progress(struct migrate *m, struct migrate_progress *p);
 /* Waits for the end, frees the handle. */
 int migrate_wait(struct migrate *m, struct migrate_result *result);
 
+/*
+ * policy.c: what a migration would take, of figures that are known before: how
+ * much memory has contents, how fast the guest writes, how fast the link is.
+ */
+struct migrate_estimate {
+	uint64_t memory;		/* bytes */
+	uint64_t dirty_rate, bandwidth;	/* bytes a second; bandwidth not 0 */
+	unsigned int downtime_ms;	/* the budget */
+	/* The rest is the answer. */
+	uint64_t elapsed_us, downtime_us;
+	bool converges;			/* false: the guest would have to be slowed down */
+};
+
+void migrate_estimate(struct migrate_estimate *e);
+
 /* facts.c: names and values, in the order they were added */
 struct migrate_facts *migrate_facts_new(void);
 void migrate_facts_free(struct migrate_facts *facts);

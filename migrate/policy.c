@@ -6,6 +6,7 @@
  *  3. Rounds that leave as much as half of what they sent will not end soon by
  *     themselves: slow the guest down.
  *  4. A file takes any downtime rather than a slower guest.
+ *  5. What all of that will come to.
  */
 #include "mig.h"
 
@@ -14,6 +15,7 @@
 #define THROTTLE_FIRST		20
 #define THROTTLE_STEP		15
 #define THROTTLE_MAX		99
+#define ESTIMATE_ROUNDS		64
 
 enum policy policy_decide(const struct policy_input *in, u64 *expected_ns)
 {
@@ -41,4 +43,27 @@ unsigned int policy_throttle(unsigned int percent)
 	if (!percent)
 		return THROTTLE_FIRST;
 	return MIN(percent + THROTTLE_STEP, THROTTLE_MAX);
+}
+
+void migrate_estimate(struct migrate_estimate *e)
+{
+	struct policy_input in = {
+		.budget_ns = e->downtime_ms * NSEC_PER_MSEC, .fixed_ns = POLICY_FIXED_NS,
+		.link_rate = e->bandwidth, .remaining = e->memory,
+	};
+	enum policy what = POLICY_CONTINUE;
+	u64 took, elapsed = 0, expected = 0;
+
+	/* A budget that not even nothing fits into is never met. */
+	while (what == POLICY_CONTINUE && in.round < ESTIMATE_ROUNDS) {
+		in.last = in.remaining;
+		took = mul_div(in.remaining, NSEC_PER_SEC, in.link_rate);
+		elapsed += took;
+		in.remaining = MIN(mul_div(e->dirty_rate, took, NSEC_PER_SEC), e->memory);
+		in.round++;
+		what = policy_decide(&in, &expected);
+	}
+	e->converges = what == POLICY_STOP;
+	e->downtime_us = expected / NSEC_PER_USEC;
+	e->elapsed_us = elapsed / NSEC_PER_USEC + e->downtime_us;
 }

@@ -11,8 +11,6 @@
 
 #include "mig.h"
 
-/* Loading, and answers: what a stop costs without any memory */
-#define FIXED_NS		(10 * NSEC_PER_MSEC)
 /* Shorter rounds measure the way there and back, not the link. */
 #define MEASURABLE_BYTES	(1U << 20)
 
@@ -21,7 +19,7 @@ int precopy_init(struct precopy *p, struct migrate *m)
 	int err;
 
 	p->m = m;
-	p->fixed_ns = FIXED_NS;
+	p->fixed_ns = POLICY_FIXED_NS;
 	p->logging = false;
 	p->rounds = 0;
 	p->max_rounds = 0;

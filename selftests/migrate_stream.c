@@ -532,6 +532,39 @@ static void test_policy(void)
 	ASSERT_EQ(policy_throttle(99), 99);
 }
 
+/* 1000 MiB over 100 MiB/s */
+static struct migrate_estimate estimate(uint64_t dirty_rate, unsigned int downtime_ms)
+{
+	struct migrate_estimate e = {
+		.memory = 1000 * MIB, .dirty_rate = dirty_rate, .bandwidth = 100 * MIB, .downtime_ms = downtime_ms,
+	};
+
+	migrate_estimate(&e);
+	return e;
+}
+
+static void test_estimate(void)
+{
+	struct migrate_estimate e = estimate(0, 300);
+
+	ASSERT(e.converges);
+	ASSERT_EQ(e.elapsed_us, 10010000);
+	ASSERT_EQ(e.downtime_us, 10000);
+	/* 10 s, 2.5 s, 0.63 s, and 0.16 s of it stopped */
+	e = estimate(25 * MIB, 300);
+	ASSERT(e.converges);
+	ASSERT_EQ(e.downtime_us, 166250);
+	ASSERT_EQ(e.elapsed_us, 10000000 + 2500000 + 625000 + 166250);
+	e = estimate(100 * MIB, 300);
+	ASSERT(!e.converges);
+	ASSERT_EQ(e.downtime_us, 10010000);
+	e = estimate(UINT64_MAX, 300);
+	ASSERT(!e.converges);
+	ASSERT_EQ(e.downtime_us, 10010000);
+	e = estimate(0, 1);
+	ASSERT(!e.converges);
+}
+
 static void test_limit(void)
 {
 	struct limit l;
@@ -572,6 +605,7 @@ static const struct tap_test tests[] = {
 	TEST(forged_pages),
 	TEST(state_parts),
 	TEST(policy),
+	TEST(estimate),
 	TEST(limit),
 	TEST(mul_div),
 };

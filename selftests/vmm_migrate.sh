@@ -4,11 +4,12 @@
 # Verifies that a running machine moves to another pvhv-run: a stock guest with one and with two CPUs, a disk, a port, an entropy
 # device, sums over its memory, pages that are dirtied and a ticker moves to and fro over TCP with TLS, and over a Unix socket.
 # Its boot ID and counters go on, sums agree, its disk works and has one user, the ticker's gap is about what pvhvctl reports, the
-# source ends with status 0. What fails (no one there, another memory size, other devices, no certificate, another CA's, a receiver
-# that is killed, a cancel, a time-out) is said in one line and leaves the source running.
+# source ends with status 0. Whatever fails is said in one line, and the machine runs on where it was: no one there, another memory
+# size, other devices, a stream of another version, no certificate, another CA's, a cancel, a time-out, a connection that is cut
+# or stands still, a receiver that is killed or hangs. A source that is killed runs nowhere.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1),
-# MOVES (4: how often each machine moves)
+# Argument: "quick": one CPU, two moves, and what needs no waiting
+# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
 
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,6 +18,7 @@ ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
 mkguest=$(command -v mkguest || echo "$here/host/mkguest")
 load=$(command -v guestload || echo "$here/guestload")
 dev=${PVHV_DEV:-/dev/pvhv}
+quick=${1-}
 kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
 if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
 	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
@@ -80,7 +82,6 @@ while :; do
 done
 GUEST
 "$mkguest" --add guest --add "$load" --kernel 6.1 --modules virtio_pci,virtio_blk,virtio_console,virtio_rng guest.cpio 'sh guest' || exit 1
-truncate -s 16M disk.img
 truncate -s 32M other.img
 
 tick() { sed -n 's/.*tick \([0-9]*\) .*/\1/p' "$1" | tail -n 1; }
@@ -88,7 +89,7 @@ complains() { grep -E 'DIFFERS|lockup|stall|BUG|Oops|WARNING' "$1"; }
 
 # goes_on FILE FROM [PID]: more ticks, of the same boot, and no complaint
 goes_on() {
-	wait_for "tick $(($2 + 4)) $id" "$1" 120 "${3:-$vmm}" && ! complains "$1" >/dev/null
+	wait_for "tick $(($2 + 3)) $id" "$1" 120 "${3:-$vmm}" && ! complains "$1" >/dev/null
 }
 
 # receive ARG...: the next turn's; sets $new, $to
@@ -139,19 +140,186 @@ gap() { # sets $before, $gap
 	[ -n "$down" ] && [ -n "$gap" ] && [ "$gap" -ge $((down * 800)) ] && [ "$gap" -le $((down * 1200 + before + 1000000)) ]
 }
 
-# refused STATUS TEXT: pvhvctl said so in one line, the other one ended with one, and the machine runs on
+# runs_on: what went wrong has not harmed it, and its disk is nobody else's
+runs_on() {
+	goes_on log.$turn "$(tick log.$turn)" || return 1
+	: >err.$turn
+	! "$run" --dev "$dev" --kernel "$kernel" --memory 64M --disk path=disk.img >second 2>&1 </dev/null && grep -q 'disk.img' second
+}
+
+# gives_up: the receiver has ended, and said why in one line
+gives_up() {
+	wait "$new"
+	code=$?
+	new=''
+	[ $code = 1 ] && [ "$(wc -l <err.$((turn + 1)))" = 1 ] && [ ! -s log.$((turn + 1)) ]
+}
+
+# refused STATUS TEXT: pvhvctl said so in one line, so did the receiver, and the machine runs on
 refused() {
-	code=0
 	"$ctl" migrate vm$turn "$to" >says 2>&1
-	[ $? = "$1" ] && [ "$(wc -l <says)" = 1 ] && grep -q "$2" says || code=1
-	if [ -n "$new" ]; then
-		wait "$new"
-		[ $? = 1 ] && [ "$(wc -l <err.$((turn + 1)))" = 1 ] || code=1
-		new=''
-	fi
-	goes_on log.$turn "$(tick log.$turn)" || code=1
-	rm -f err.$turn && : >err.$turn
-	return $code
+	[ $? = "$1" ] && [ "$(wc -l <says)" = 1 ] && grep -q "$2" says || return 1
+	[ -z "$new" ] || gives_up || return 1
+	runs_on
+}
+
+# under_way [OPTION...]: it is being moved, slowly; sets $mover
+under_way() {
+	receive
+	"$ctl" migrate vm$turn "$to" --bandwidth 1M "$@" >says 2>&1 &
+	mover=$!
+	sleep 4
+}
+
+# failed STATUS TEXT: the same as refused, of one that was under way
+failed() {
+	wait $mover 2>/dev/null
+	[ $? = "$1" ] && [ "$(wc -l <says)" = 1 ] && grep -q "$2" says
+}
+
+start() { # CPUS
+	cpus=$1
+	turn=$((turn + 1))
+	rm -f disk.img && truncate -s 16M disk.img
+	"$run" --dev "$dev" --name vm$turn --kernel "$kernel" --initrd guest.cpio --memory 128M --cpus "$cpus" --disk path=disk.img \
+		--port name=p,file=port.$turn --rng --append "console=ttyS0 loglevel=4 panic=-1" >log.$turn 2>err.$turn </dev/null &
+	vmm=$!
+	wait_for "tick 3 " log.$turn
+	result $? "$cpus CPUs: a stock guest runs"
+	id=$(sed -n 's/.*tick 1 \([0-9a-f-]*\) .*/\1/p' log.$turn)
+}
+
+check_port() {
+	grep -q '^port [0-9]*$' port.$turn
+	result $? "its port works"
+}
+
+stop() {
+	check_port
+	"$ctl" stop vm$turn --now >says 2>&1
+	wait "$vmm"
+	vmm=''
+}
+
+moves() { # [OPTION...]
+	move "$@" && gap
+	result $? "$cpus CPUs, ${to%%:*} $*: $(cat says); largest gaps $before us before, $gap us after"
+}
+
+check_estimate() {
+	"$ctl" --json estimate vm$turn --bandwidth 10M >estimate 2>&1 && grep -q '"dirty_rate": *[1-9]' estimate && grep -q '"downtime": *0' estimate &&
+		"$ctl" estimate vm$turn --period 0 2>&1 | grep -q 'makes no sense'
+	result $? "an estimate: $(tr -d '\n' <estimate)"
+}
+
+check_evacuation() {
+	receive
+	"$ctl" evacuate "$to" --bandwidth 20M >says 2>&1 && arrived && gap
+	result $? "all machines leave: $(cat says); largest gaps $before us before, $gap us after"
+	"$ctl" evacuate tcp:127.0.0.1:4699,$tls >says 2>&1
+	[ $? = 3 ] && grep -q '1 of 1 machines have stayed' says && runs_on
+	result $? "one that cannot leave stays"
+}
+
+check_refusals() {
+	receive --memory 256M
+	refused 3 'memory block'
+	result $? "another memory size"
+	[ -z "$quick" ] || return
+	to=tcp:127.0.0.1:4699,$tls
+	refused 1 'refused'
+	result $? "nobody there"
+	receive --disk path=other.img
+	refused 3 'disk0'
+	result $? "another disk"
+	receive --balloon
+	refused 3 'balloon'
+	result $? "another device"
+
+	# A header of version 9 that is right otherwise
+	port=$((port + 1))
+	to=tcp:127.0.0.1:$port,tls=off
+	receive_at
+	{
+		printf 'PVHVMIG\032\011\000\000\000\000\000\000\000'
+		printf '\001%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+		printf '\000\000\000\000\001\000\000\000\000\020\000\000'
+		printf '\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\340\251\074\147'
+		sleep 2
+	} | nc 127.0.0.1 $port >/dev/null
+	gives_up && grep -q 'version 9' err.$((turn + 1))
+	result $? "another version of the stream"
+}
+
+check_strangers() {
+	"$ctl" tls init theirs >says 2>&1
+	receive
+	to=${to%,*},tls_dir=theirs
+	"$ctl" migrate vm$turn "$to" >says 2>&1
+	[ $? = 1 ] && [ "$(wc -l <says)" = 1 ] && grep -q TLS says && kill -0 "$new" && runs_on
+	result $? "another CA's certificate: refused, the receiver waits on"
+	to=${to%,*},tls=off
+	"$ctl" migrate vm$turn "$to" >says 2>&1
+	[ $? = 3 ] && [ "$(wc -l <says)" = 1 ] && kill -0 "$new" && runs_on
+	result $? "no certificate"
+	to=${to%,*},$tls
+	moves --compress 1
+}
+
+check_faults() {
+	under_way
+	kill -KILL "$new"
+	failed 3 . && runs_on
+	result $? "a receiver that is killed"
+	wait "$new" 2>/dev/null
+	new=''
+	[ -z "$quick" ] || return
+
+	under_way
+	kill -INT $mover
+	failed 3 cancel && gives_up && runs_on
+	result $? "a cancel"
+	under_way --timeout 3
+	failed 3 'not done within' && gives_up && runs_on
+	result $? "a time-out"
+
+	# pvhvctl carries the connection: without it there is none
+	for seconds in 0 1 3; do
+		under_way
+		sleep $seconds
+		kill -KILL $mover
+		wait $mover 2>/dev/null
+		wait_for 'moving the machine' err.$turn 30 && gives_up && runs_on
+		result $? "a connection that is cut, $((4 + seconds)) s after its begin"
+	done
+	under_way
+	kill -STOP $mover
+	wait_for 'moving the machine' err.$turn 90
+	code=$?
+	[ $code != 0 ] || gives_up
+	code=$?
+	kill -KILL $mover
+	wait $mover 2>/dev/null
+	[ $code = 0 ] && runs_on
+	result $? "a connection that stands still"
+	under_way
+	kill -STOP "$new"
+	failed 3 . && runs_on
+	result $? "a receiver that hangs"
+	kill -KILL "$new"
+	wait "$new" 2>/dev/null
+	new=''
+}
+
+# Nobody has it then
+check_dead_source() {
+	under_way
+	kill -KILL "$vmm"
+	wait "$vmm" 2>/dev/null
+	vmm=$new
+	failed 4 . && gives_up
+	result $? "a source that is killed"
+	vmm=''
 }
 
 echo "TAP version 13"
@@ -161,108 +329,29 @@ code=$?
 [ $code != 0 ] || [ -s tls/ca-cert.pem ] || code=1
 result $code "pvhvctl tls init"
 tls=tls_dir=tls
-[ $code = 0 ] || tls=tls=off
-for cpus in 1 2; do
-	rm -f disk.img && truncate -s 16M disk.img
-	"$run" --dev "$dev" --name vm$turn --kernel "$kernel" --initrd guest.cpio --memory 192M --cpus $cpus --disk path=disk.img \
-		--port name=p,file=port.$turn --rng --append "console=ttyS0 loglevel=4 panic=-1" >log.$turn 2>err.$turn </dev/null &
-	vmm=$!
-	wait_for "tick 3 " log.$turn
-	result $? "$cpus CPUs: a stock guest runs"
-	id=$(sed -n 's/.*tick 1 \([0-9a-f-]*\) .*/\1/p' log.$turn)
-	i=0
-	while [ $i -lt "${MOVES:-4}" ]; do
-		i=$((i + 1))
-		if [ $i = 3 ]; then
-			to=unix:$dir/incoming.sock
-			receive_at
-		else
-			receive
-		fi
-		case $i in
-		2) set -- --connections 3 --compress 1 ;;
-		4) set -- --bandwidth 20M ;;
-		*) set -- ;;
-		esac
-		move "$@"
-		code=$?
-		if [ $code = 0 ]; then
-			gap
-			code=$?
-		fi
-		result $code "$cpus CPUs, move $i $*: $(cat says); largest gaps $before us before, $gap us after"
-		[ -z "$new" ] || break
-	done
-	if [ -n "$new" ]; then
-		kill "$new"
-		break
-	fi
-	[ -s port.$turn ] && grep -q '^port [0-9]*$' port.$turn
-	result $? "its port works"
-	[ $cpus = 1 ] || break
 
-	to=tcp:127.0.0.1:4699,$tls
-	refused 1 'refused'
-	result $? "nobody there"
-	receive --memory 256M
-	refused 3 'memory block'
-	result $? "another memory size"
-	receive --disk path=other.img
-	refused 3 'disk0'
-	result $? "another disk"
-	receive --balloon
-	refused 3 'balloon'
-	result $? "another device"
-
+start 1
+receive
+moves --connections 3 --compress 1
+to=unix:$dir/incoming.sock
+receive_at
+moves
+check_estimate
+check_refusals
+check_faults
+if [ -z "$quick" ]; then
+	check_evacuation
+	check_strangers
+	check_port
+	check_dead_source
+	tls=tls=off
+	start 2
 	receive
-	"$ctl" migrate vm$turn "$to" --bandwidth 1M >says 2>&1 &
-	mover=$!
-	sleep 4
-	kill -INT $mover
-	wait $mover
-	code=$?
-	wait "$new"
-	[ $? = 1 ] && [ $code = 3 ] && grep -q cancel says && goes_on log.$turn "$(tick log.$turn)"
-	result $? "a cancel"
-	new=''
+	moves --connections 2
 	receive
-	"$ctl" migrate vm$turn "$to" --bandwidth 1M >says 2>&1 &
-	mover=$!
-	sleep 4
-	kill -KILL "$new"
-	wait $mover
-	[ $? = 3 ] && [ "$(wc -l <says)" = 1 ] && goes_on log.$turn "$(tick log.$turn)"
-	result $? "a receiver that is killed"
-	wait "$new" 2>/dev/null
-	new=''
-	receive
-	"$ctl" migrate vm$turn "$to" --bandwidth 1M --timeout 3 >says 2>&1
-	code=$?
-	wait "$new"
-	[ $? = 1 ] && [ $code = 3 ] && grep -q 'not done within' says && goes_on log.$turn "$(tick log.$turn)"
-	result $? "a time-out"
-	new=''
-	if [ $tls != tls=off ]; then
-		"$ctl" tls init theirs >says 2>&1
-		receive
-		to=${to%,*},tls_dir=theirs
-		"$ctl" migrate vm$turn "$to" >says 2>&1
-		[ $? = 1 ] && [ "$(wc -l <says)" = 1 ] && grep -q TLS says && kill -0 "$new" && goes_on log.$turn "$(tick log.$turn)"
-		result $? "another CA's certificate: refused, the receiver waits on"
-		to=${to%,*},tls=off
-		"$ctl" migrate vm$turn "$to" >says 2>&1
-		[ $? = 3 ] && [ "$(wc -l <says)" = 1 ] && kill -0 "$new" && goes_on log.$turn "$(tick log.$turn)"
-		result $? "no certificate"
-		to=${to%,*},$tls
-		: >err.$turn
-		move
-		result $? "and with the right one it moves"
-	fi
-	"$ctl" stop vm$turn --now >says 2>&1
-	wait "$vmm"
-	vmm=''
-	turn=$((turn + 1))
-done
+	moves --compress 1
+fi
+[ -z "$vmm" ] || stop
 
 echo "1..$nr"
 exit $failed

@@ -95,6 +95,9 @@ void control_event(const char *type, const char *fmt, ...);
 /* Who passes events on; NULL while nobody listens. */
 extern void (*control_event_sink)(const char *type, json_t *event);
 
+/* control_vm.c */
+u64 control_vm_resident(void);	/* bytes of this process, the guest's included */
+
 /* control.c: the socket; @option is who wants it, for error messages. */
 int control_open(const char *option, const char *path);
 void control_close(void);

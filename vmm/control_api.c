@@ -260,6 +260,8 @@ static const struct control_route routes[] = {
 	{ "GET", API "/consoles/{console}/attach", get_attach, "console",
 	  CONSOLE_PROTOCOL },
 	{ "GET", API "/move", get_attach, "mover", MOVE_PROTOCOL },
+	{ "GET", API "/migration", get_one, "mover", NULL },
+	{ "POST", API "/migration/estimate", run_command, "mover", "estimate" },
 	{ "POST", API "/consoles/{console}/resize", run_with_body, "console", "resize" },
 	{ "GET", API "/disks", get_all, "disk", NULL },
 	{ "GET", API "/disks/{disk}", get_one, "disk", NULL },

@@ -132,7 +132,7 @@ static json_t *vm_status(void *arg)
 	return obj;
 }
 
-static u64 resident_bytes(void)
+u64 control_vm_resident(void)
 {
 	unsigned long size, resident;
 	char text[128];
@@ -155,7 +155,7 @@ static void vm_metrics(void *arg, struct metric_set *set)
 		     vm->opt->memory);
 	metric_gauge(set, "resident_bytes",
 		     "Resident memory of pvhv-run, the guest's included",
-		     resident_bytes());
+		     control_vm_resident());
 	metric_gauge(set, "paused", "1 while no vCPU runs", vm_paused(vm));
 	metric_gauge_f(set, "uptime_seconds", "Time since the vCPUs started",
 		       uptime());

@@ -107,4 +107,8 @@ int ctl_snapshot(int argc, char **argv);
 int ctl_migrate(int argc, char **argv);
 int ctl_tls(int argc, char **argv);
 
+/* ctl_evacuate.c: all of them do. */
+int ctl_evacuate(int argc, char **argv);
+int ctl_estimate(int argc, char **argv);
+
 #endif /* PVHV_CTL_H */

@@ -6,6 +6,7 @@
  *  2. The end: one that was suspended or has moved ends, else it goes on.
  *  3. The client's orders with their descriptors, its going away, which
  *     cancels.
+ *  4. Everybody else sees how far it is, and what a move would take.
  */
 #include <errno.h>
 #include <limits.h>
@@ -22,6 +23,11 @@
 
 #define PROGRESS_MS	250
 #define ORDER_MAX	4096
+/* What a gigabit a second carries, and migrate_params_init()'s downtime */
+#define ESTIMATE_MS		1000
+#define ESTIMATE_MAX_MS		60000
+#define ESTIMATE_BANDWIDTH	(112 * MIB)
+#define ESTIMATE_DOWNTIME_MS	300
 
 enum move_what { MOVE_SUSPEND, MOVE_SNAPSHOT, MOVE_MIGRATE };
 
@@ -43,16 +49,12 @@ static struct {
 
 /* 1. The client. */
 
-static void tell(const char *event, const char *fmt, ...)
+/* @obj is taken over */
+static void tell_object(const char *event, json_t *obj)
 {
-	json_t *obj = NULL, *head = json_pack("{s:s}", "event", event);
-	json_error_t why;
+	json_t *head = json_pack("{s:s}", "event", event);
 	char *text = NULL;
-	va_list ap;
 
-	va_start(ap, fmt);
-	obj = json_vpack_ex(&why, 0, fmt, ap);
-	va_end(ap);
 	if (head && obj && !json_object_update(head, obj))
 		text = json_dumps(head, JSON_COMPACT);
 	/* Who does not read loses progress, not the end of it: see finish(). */
@@ -68,6 +70,16 @@ static void tell(const char *event, const char *fmt, ...)
 	free(text);
 	json_decref(obj);
 	json_decref(head);
+}
+
+static void tell(const char *event, const char *fmt, ...)
+{
+	json_error_t why;
+	va_list ap;
+
+	va_start(ap, fmt);
+	tell_object(event, json_vpack_ex(&why, 0, fmt, ap));
+	va_end(ap);
 }
 
 static void drop_client(void)
@@ -88,21 +100,30 @@ static void ask(void)
 		tell("connect", "{}");
 }
 
-static void tick(struct loop_op *op, int res)
+/* NULL: no memory */
+static json_t *progress(void)
 {
 	struct migrate_progress p;
 
+	migrate_progress(mover.m, &p);
+	return json_pack("{s:s, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:i, s:f}",
+			 "phase", migrate_state_name(p.state),
+			 "round", (int)p.round, "total", (json_int_t)p.total,
+			 "remaining", (json_int_t)p.remaining,
+			 "bytes", (json_int_t)p.bytes,
+			 "seconds", p.elapsed_us / 1e6,
+			 "dirty_rate", (json_int_t)p.dirty_rate,
+			 "link_rate", (json_int_t)p.link_rate,
+			 "throttle", (int)p.throttle,
+			 "expected_downtime", p.expected_downtime_us / 1e6);
+}
+
+static void tick(struct loop_op *op, int res)
+{
 	(void)res;
 	if (!mover.m || mover.closing)
 		return;
-	migrate_progress(mover.m, &p);
-	tell("progress", "{s:s, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:i, s:f}",
-	     "phase", migrate_state_name(p.state), "round", (int)p.round,
-	     "total", (json_int_t)p.total, "remaining", (json_int_t)p.remaining,
-	     "bytes", (json_int_t)p.bytes, "seconds", p.elapsed_us / 1e6,
-	     "dirty_rate", (json_int_t)p.dirty_rate,
-	     "link_rate", (json_int_t)p.link_rate, "throttle", (int)p.throttle,
-	     "expected_downtime", p.expected_downtime_us / 1e6);
+	tell_object("progress", progress());
 	loop_timer(op, PROGRESS_MS);
 }
 
@@ -275,6 +296,8 @@ static void begin(const json_t *order)
 		refuse(-EBUSY, "the machine stops");
 	else if (mover.unknown || move_arrives())
 		refuse(-EBUSY, "the machine may be another host's");
+	else if (move_estimates())
+		refuse(-EBUSY, "somebody measures the machine just now: try again");
 	else {
 		ret = start(what, &params);
 		if (ret)
@@ -383,6 +406,65 @@ static int attach(void *arg, int fd)
 	return loop_poll(&mover.order_op, fd, POLLIN);
 }
 
+/* 4. What others see. */
+
+static json_t *status(void *arg)
+{
+	(void)arg;
+	return mover.m ? progress() :
+	       json_pack("{s:s}", "phase", mover.unknown ? "unknown" :
+			 move_arrives() ? "arriving" : "none");
+}
+
+static void metrics(void *arg, struct metric_set *set)
+{
+	struct migrate_progress p = { .round = 0 };
+
+	(void)arg;
+	if (mover.m)
+		migrate_progress(mover.m, &p);
+	metric_gauge(set, "active", "1 while the machine is saved or moves away",
+		     mover.m != NULL);
+	metric_gauge(set, "remaining_bytes", "Memory still to be copied",
+		     p.remaining);
+	metric_gauge(set, "sent_bytes", "Bytes of it so far", p.bytes);
+	metric_gauge(set, "dirty_bytes_per_second", "What the guest writes meanwhile",
+		     p.dirty_rate);
+}
+
+static u64 param(const json_t *params, const char *name, u64 otherwise)
+{
+	const json_t *value = json_object_get(params, name);
+
+	return value ? (u64)json_integer_value(value) : otherwise;
+}
+
+static void run_estimate(void *arg, json_t *params, struct control_call *call)
+{
+	u64 period = param(params, "period_ms", ESTIMATE_MS);
+	u64 bandwidth = param(params, "bandwidth", ESTIMATE_BANDWIDTH);
+	u64 downtime = param(params, "downtime_ms", ESTIMATE_DOWNTIME_MS);
+
+	(void)arg;
+	if (!period || period > ESTIMATE_MAX_MS || !bandwidth || downtime > INT_MAX)
+		control_fail(call, -ERANGE, "a number makes no sense: period_ms is from 1 to %d, bandwidth not 0",
+			     ESTIMATE_MAX_MS);
+	else if (mover.m || mover.unknown || mover.closing || move_arrives() ||
+		 move_estimates())
+		control_fail(call, -EBUSY, "the machine moves, or is measured");
+	else
+		move_estimate(mover.vm, period, bandwidth, downtime, call);
+}
+
+static const struct control_command commands[] = {
+	{ "estimate", run_estimate, {
+		{ "period_ms", CONTROL_U64, false },
+		{ "bandwidth", CONTROL_U64, false },
+		{ "downtime_ms", CONTROL_U64, false },
+	} },
+	{ .name = NULL }
+};
+
 int move_open(struct vm *vm)
 {
 	if (!vm->opt->control)
@@ -390,6 +472,7 @@ int move_open(struct vm *vm)
 	mover.vm = vm;
 	mover.source = (struct control_source){
 		.kind = "mover", .name = "mover", .attach = attach,
+		.status = status, .metrics = metrics, .commands = commands,
 	};
 	control_add(&mover.source);
 	return move_out_open(vm);
@@ -401,6 +484,7 @@ void move_close(struct vm *vm)
 	if (!mover.vm)
 		return;
 	mover.closing = true;
+	move_estimate_end();
 	if (mover.m)
 		migrate_cancel(mover.m);
 	while (mover.m) {

@@ -27,6 +27,8 @@
 #include "../migrate/migrate.h"
 #include "vmm.h"
 
+#define MOVE_BLOCKS_MAX	2
+
 /* How long nothing may move on a connection: hosts have slow disks, too. */
 #define MOVE_STALL_MS	20000
 
@@ -61,6 +63,19 @@ const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void))
 void move_out_end(void);
 void move_out_connection(int fd);
 void move_out_no_connection(int err);
+
+/* The log of written pages, for who needs it while nothing moves. */
+int move_out_log(struct vm *vm);
+void move_out_unlog(struct vm *vm);
+int move_out_fetch(struct vm *vm, unsigned int block, u64 *bitmap);
+
+/* move_estimate.c: what it would take. */
+struct control_call;
+
+bool move_estimates(void);	/* it is being measured */
+void move_estimate(struct vm *vm, u64 period_ms, u64 bandwidth, u64 downtime_ms,
+		   struct control_call *call);
+void move_estimate_end(void);
 
 /* move_in.c: into here. */
 void move_listen(char *why);

@@ -121,12 +121,11 @@ static void op_done(void *vm)
 
 /* 2. */
 
-static int run_log(struct errand *e)
+/* Main thread */
+int move_out_log(struct vm *vm)
 {
-	struct vm *vm = out.vm;
 	int ret;
 
-	(void)e;
 	ret = mem_log_start(&vm->mem);
 	if (ret)
 		return ret;
@@ -139,14 +138,23 @@ static int run_log(struct errand *e)
 	return ret;
 }
 
-static int run_unlog(struct errand *e)
+void move_out_unlog(struct vm *vm)
 {
-	struct vm *vm = out.vm;
-
-	(void)e;
 	vm_log_writes(vm, false);
 	mem_log_stop(&vm->mem);
 	vm_virtio_log_writes(vm, false);
+}
+
+static int run_log(struct errand *e)
+{
+	(void)e;
+	return move_out_log(out.vm);
+}
+
+static int run_unlog(struct errand *e)
+{
+	(void)e;
+	move_out_unlog(out.vm);
 	return 0;
 }
 
@@ -163,18 +171,22 @@ static void op_dirty_stop(void *vm)
 }
 
 /* A block is a slot, see move_blocks(). */
-static int op_dirty_fetch(void *vm, unsigned int block, u64 *bitmap)
+int move_out_fetch(struct vm *vm, unsigned int block, u64 *bitmap)
 {
 	struct kvm_dirty_log log = { .slot = block, .dirty_bitmap = bitmap };
-	struct migrate_block list[2];
-	struct vm *v = vm;
+	struct migrate_block list[MOVE_BLOCKS_MAX];
 
-	if (move_blocks(v, list, ARRAY_SIZE(list)) <= (int)block)
+	if (move_blocks(vm, list, ARRAY_SIZE(list)) <= (int)block)
 		return -EINVAL;
-	if (ioctl(v->fd, KVM_GET_DIRTY_LOG, &log))
+	if (ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log))
 		return -errno;
-	mem_log_take(&v->mem, list[block].host, list[block].size, bitmap);
+	mem_log_take(&vm->mem, list[block].host, list[block].size, bitmap);
 	return 0;
+}
+
+static int op_dirty_fetch(void *vm, unsigned int block, u64 *bitmap)
+{
+	return move_out_fetch(vm, block, bitmap);
 }
 
 static int op_dirty_clear(void *vm, unsigned int block, u64 first, u64 count,
