@@ -24,6 +24,13 @@ struct disks {
 	struct run_notifier notifier;
 	u32 nr;
 	struct blk *blk[DISKS_MAX];
+
+	/* [m] Of disks_flush(): one at a time. */
+	struct blk_req *flushes;
+	u32 flushing;
+	int flush_err;
+	void (*flushed)(void *arg, int err);
+	void *flushed_arg;
 };
 
 static void no_space(void *arg)
@@ -111,6 +118,79 @@ int disks_sync(struct vm *vm)
 		if (disks->blk[i]->kind->sync)
 			ret = disks->blk[i]->kind->sync(disks->blk[i]);
 	return ret;
+}
+
+static void tell_flushed(struct disks *disks, int err)
+{
+	void (*flushed)(void *arg, int err) = disks->flushed;
+
+	disks->flushed = NULL;
+	if (flushed)
+		flushed(disks->flushed_arg, err);
+}
+
+static void flush_ended(struct disks *disks)
+{
+	if (--disks->flushing)
+		return;
+	free(disks->flushes);
+	disks->flushes = NULL;
+	tell_flushed(disks, disks->flush_err);
+}
+
+static void flushed_one(struct blk_req *req, int err)
+{
+	struct disks *disks = req->blk->events.no_space_arg;
+
+	if (err)
+		disks->flush_err = err;
+	flush_ended(disks);
+}
+
+/*
+ * What servers have in their caches goes to the storage; files are disks_sync()'s
+ * and their locks' affair.  @done may be called from within.
+ */
+void disks_flush(struct vm *vm, void (*done)(void *arg, int err), void *arg)
+{
+	struct disks *disks = vm->disks;
+	struct blk_req *req;
+	u32 i;
+
+	if (!disks) {
+		done(arg, 0);
+		return;
+	}
+	if (disks->flushing) {
+		done(arg, -EBUSY);
+		return;
+	}
+	disks->flushes = calloc(disks->nr, sizeof(*disks->flushes));
+	if (!disks->flushes) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	disks->flush_err = 0;
+	disks->flushed = done;
+	disks->flushed_arg = arg;
+	disks->flushing = 1;		/* until all are under way */
+	for (i = 0; i < disks->nr; i++) {
+		if (disks->blk[i]->kind->sync || disks->blk[i]->readonly)
+			continue;
+		req = &disks->flushes[i];
+		req->op = BLK_FLUSH;
+		req->done = flushed_one;
+		disks->flushing++;
+		blk_submit(disks->blk[i], req);
+	}
+	flush_ended(disks);
+}
+
+/* The loop has ended: nothing will be heard of it. */
+void disks_flush_end(struct vm *vm)
+{
+	if (vm->disks)
+		tell_flushed(vm->disks, -ECANCELED);
 }
 
 static int own(struct blk *blk, bool yes)

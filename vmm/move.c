@@ -489,6 +489,7 @@ void move_close(struct vm *vm)
 		migrate_cancel(mover.m);
 	while (mover.m) {
 		freeze_service(vm);	/* is told that the machine stops */
+		disks_flush_end(vm);
 		mailbox_wait();
 	}
 	loop_cancel(&mover.order_op);

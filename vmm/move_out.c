@@ -289,10 +289,17 @@ static int op_connection(void *vm, struct migrate_io **io, int timeout_ms)
 
 /* 4. */
 
+static void flushed(void *arg, int err)
+{
+	struct errand *e = arg;
+
+	errand_end(e, err ? err : disks_let_go(out.vm));
+}
+
 static int run_let_go(struct errand *e)
 {
-	(void)e;
-	return disks_let_go(out.vm);
+	disks_flush(out.vm, flushed, e);
+	return ERRAND_WAITS;
 }
 
 static int run_take(struct errand *e)

@@ -623,10 +623,13 @@ void disks_attach(struct vm *vm);
 void disks_detach(struct vm *vm);
 void disks_close(struct vm *vm);
 /*
- * Of a machine that moves.  To the storage, from any thread; let go, so that
- * another host may take them; taken, with a line about one that cannot be.
+ * Of a machine that moves.  Files to the storage, from any thread; servers'
+ * caches to theirs, which is done when @done is called; let go, so that another
+ * host may take them; taken, with a line about one that cannot be.
  */
 int disks_sync(struct vm *vm);
+void disks_flush(struct vm *vm, void (*done)(void *arg, int err), void *arg);
+void disks_flush_end(struct vm *vm);
 int disks_let_go(struct vm *vm);
 int disks_take(struct vm *vm);
 /* Where disk number @nr is now, and its size. */
