@@ -126,7 +126,7 @@ static bool answer(struct migrate *m, u32 type, bool forcible)
 	while (now_ns() < end && !(forcible && m->force)) {
 		if (answer_one(m, type))
 			return true;
-		sleep_ms(TRY_MS / 10);
+		sleep_ms(MIN(TRY_MS / 10, m->params.stall_ms));
 	}
 	return false;
 }

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Work in a guest that shows whether it was moved well: a ticker, a sum over memory, pages that are dirtied.
+ * Work in a guest that shows whether it was moved well: a ticker, a sum over memory, pages that are dirtied; with "more" also
+ * processes that come and go, vector registers that hold something, and CPUs that wake each other and change their mappings.
  *
- *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S
+ *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more]
  *
- * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB", where the gap is the largest time between two ticks
- * (which are to be TICK_MS apart) since the line before, by the clock that also runs while the guest is stopped, and the
- * total the largest of all; and "SUM DIFFERS" or "PAGE DIFFERS" if memory is not what was written.
+ * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB forks N vectors N hops N", where the gap is the
+ * largest time between two ticks (which are to be TICK_MS apart) since the line before, by the clock that also runs while the guest
+ * is stopped, and the total the largest of all; and a line "... DIFFERS" if something is not as it has to be.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,8 +25,18 @@
 #define PAGE		4096u
 #define SLICES		10		/* of a second, in which the dirtier works */
 #define SUM_EVERY_US	200000
+#define FORK_EVERY_US	50000
+#define VECTOR_EVERY_US	20000
+#define VECTOR_SPINS	300000
+#define HOP_EVERY_US	20000
 
-static atomic_ulong gap, sums, dirtied;
+static atomic_ulong gap, sums, dirtied, forks, vectors, hops;
+
+static void differs(const char *what)
+{
+	printf("%s DIFFERS\n", what);
+	fflush(stdout);
+}
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -75,10 +89,8 @@ static void *summer(void *arg)
 		data[i] = next(&seed);
 	first = data ? sum(data, words) : 0;
 	while (data) {
-		if (sum(data, words) != first) {
-			puts("SUM DIFFERS");
-			fflush(stdout);
-		}
+		if (sum(data, words) != first)
+			differs("SUM");
 		sums++;
 		usleep(SUM_EVERY_US);
 	}
@@ -98,10 +110,8 @@ static void *dirtier(void *arg)
 	for (;;) {
 		for (n = rate * (MIB / PAGE) / SLICES; n; n--) {
 			p = data + i * words;
-			if (p[0] != turn || p[words - 1] != turn) {
-				puts("PAGE DIFFERS");
-				fflush(stdout);
-			}
+			if (p[0] != turn || p[words - 1] != turn)
+				differs("PAGE");
 			p[0] = turn + 1;
 			p[words - 1] = turn + 1;
 			dirtied++;
@@ -111,6 +121,104 @@ static void *dirtier(void *arg)
 			}
 		}
 		nanosleep(&slice, NULL);
+	}
+	return arg;
+}
+
+static void *forker(void *arg)
+{
+	volatile unsigned int number = 0;
+	int status;
+	pid_t pid;
+
+	for (;; usleep(FORK_EVERY_US)) {
+		number++;
+		pid = fork();
+		if (!pid) {
+			number = number * 3 + 1;	/* a page of its own */
+			_exit(number & 0xff);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+		    WEXITSTATUS(status) != ((number * 3 + 1) & 0xff))
+			differs("PROCESS");
+		forks++;
+	}
+	return arg;
+}
+
+#define REGISTERS	16
+#define LOAD(mov, reg, n)	mov " 32*" #n "(%1), %%" reg #n "\n\t"
+#define STORE(mov, reg, n)	mov " %%" reg #n ", 32*" #n "(%2)\n\t"
+#define EACH(what, mov, reg)	what(mov, reg, 0) what(mov, reg, 1) what(mov, reg, 2) what(mov, reg, 3) what(mov, reg, 4) \
+	what(mov, reg, 5) what(mov, reg, 6) what(mov, reg, 7) what(mov, reg, 8) what(mov, reg, 9) what(mov, reg, 10) \
+	what(mov, reg, 11) what(mov, reg, 12) what(mov, reg, 13) what(mov, reg, 14) what(mov, reg, 15)
+#define HOLD(mov, reg, end)											\
+	asm volatile("ldmxcsr %3\n\t" EACH(LOAD, mov, reg) "1: dec %0\n\t" "jnz 1b\n\t" EACH(STORE, mov, reg)	\
+		     "stmxcsr %4\n\t" end									\
+		     : "+r"(spins) : "r"(in), "r"(out), "m"(mode), "m"(after)					\
+		     : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",	\
+		       "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
+
+/* Holds @in in the vector registers for a while, and a rounding mode that nobody else has */
+static uint32_t hold(const uint64_t *in, uint64_t *out)
+{
+	uint32_t usual, mode, after;
+	unsigned long spins = VECTOR_SPINS;
+
+	asm volatile("stmxcsr %0" : "=m"(usual));
+	mode = usual | 0x6000;
+	if (__builtin_cpu_supports("avx"))
+		HOLD("vmovdqu", "ymm", "vzeroupper");
+	else
+		HOLD("movups", "xmm", "");
+	asm volatile("ldmxcsr %0" : : "m"(usual));
+	return after ^ mode;
+}
+
+static void *holder(void *arg)
+{
+	uint64_t in[REGISTERS * 4], out[REGISTERS * 4], seed = now_ns(CLOCK_MONOTONIC) | 1;
+	unsigned int i;
+
+	for (;; usleep(VECTOR_EVERY_US)) {
+		/* What the registers are too small for stays as it is */
+		for (i = 0; i < REGISTERS * 4; i++)
+			in[i] = out[i] = next(&seed);
+		if (hold(in, out) || memcmp(in, out, sizeof(in)))
+			differs("VECTOR");
+		vectors++;
+	}
+	return arg;
+}
+
+/* Two threads on different CPUs, if there are, hand a number to and fro; each takes write access from the page after it wrote */
+static struct {
+	int pipe[2][2];
+	volatile uint64_t *page;
+} ring;
+
+static void *hopper(void *arg)
+{
+	unsigned int me = (uintptr_t)arg;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t set;
+	uint64_t number, n;
+
+	CPU_ZERO(&set);
+	CPU_SET(me ? cpus - 1 : 0, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+	for (n = me;; n += 2) {
+		if (read(ring.pipe[me][0], &number, sizeof(number)) != sizeof(number) || number != n || *ring.page != n)
+			differs("HOP");
+		number = n + 1;
+		mprotect((void *)ring.page, PAGE, PROT_READ | PROT_WRITE);
+		*ring.page = number;
+		mprotect((void *)ring.page, PAGE, PROT_READ);
+		if (write(ring.pipe[!me][1], &number, sizeof(number)) != sizeof(number))
+			differs("HOP");
+		hops++;
+		if (!me)
+			usleep(HOP_EVERY_US);
 	}
 	return arg;
 }
@@ -125,12 +233,28 @@ static void start(void *(*run)(void *arg), void *arg)
 	}
 }
 
+static void more(void)
+{
+	static const uint64_t zero;
+
+	ring.page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ring.page == MAP_FAILED || pipe(ring.pipe[0]) || pipe(ring.pipe[1]) ||
+	    write(ring.pipe[0][1], &zero, sizeof(zero)) != sizeof(zero)) {
+		perror("guestload");
+		exit(1);
+	}
+	start(forker, NULL);
+	start(holder, NULL);
+	start(hopper, (void *)0);
+	start(hopper, (void *)1);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long us, total = 0, n;
 
-	if (argc != 5) {
-		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S\n", stderr);
+	if (argc != 5 && !(argc == 6 && !strcmp(argv[5], "more"))) {
+		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more]\n", stderr);
 		return 1;
 	}
 	dirty_pages = strtoul(argv[3], NULL, 0) * (MIB / PAGE);
@@ -138,13 +262,16 @@ int main(int argc, char **argv)
 	start(summer, (void *)strtoul(argv[2], NULL, 0));
 	if (dirty_pages && rate)
 		start(dirtier, NULL);
+	if (argc == 6)
+		more();
 	start(ticker, (void *)strtoul(argv[1], NULL, 0));
 	for (n = 1;; n++) {
 		sleep(1);
 		us = atomic_exchange(&gap, 0);
 		total = us > total ? us : total;
-		printf("load %lu gap %lu total %lu sums %lu dirty %lu\n", n, us, total, (unsigned long)sums,
-		       (unsigned long)dirtied * PAGE / MIB);
+		printf("load %lu gap %lu total %lu sums %lu dirty %lu forks %lu vectors %lu hops %lu\n", n, us, total,
+		       (unsigned long)sums, (unsigned long)dirtied * PAGE / MIB, (unsigned long)forks, (unsigned long)vectors,
+		       (unsigned long)hops);
 		fflush(stdout);
 	}
 }

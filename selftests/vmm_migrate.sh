@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verifies that a running machine moves to another pvhv-run: a stock guest with one and with two CPUs, a disk, a port, an entropy
-# device, sums over its memory, pages that are dirtied and a ticker moves to and fro over TCP with TLS, and over a Unix socket.
+# device, sums over its memory, pages that are dirtied, processes, vector registers and a ticker moves to and fro over TCP with TLS, and over a Unix socket.
 # Its boot ID and counters go on, sums agree, its disk works and has one user, the ticker's gap is about what pvhvctl reports, the
 # source ends with status 0. Whatever fails is said in one line, and the machine runs on where it was: no one there, another memory
 # size, other devices, a stream of another version, no certificate, another CA's, a cancel, a time-out, a connection that is cut
@@ -65,7 +65,8 @@ wait_for() {
 # What a tick does costs a guest in an emulated host a second or more: they take turns.
 cat >guest <<'GUEST'
 id=$(cat /proc/sys/kernel/random/boot_id)
-./guestload 20 1 2 1 &
+# shellcheck disable=SC2046
+./guestload 20 1 2 1 $(sed -n 's/.*guest[.]load=\([a-z]*\).*/\1/p' /proc/cmdline) &
 i=0
 while :; do
 	i=$((i + 1))
@@ -177,12 +178,12 @@ failed() {
 	[ $? = "$1" ] && [ "$(wc -l <says)" = 1 ] && grep -q "$2" says
 }
 
-start() { # CPUS
+start() { # CPUS [APPEND]
 	cpus=$1
 	turn=$((turn + 1))
 	rm -f disk.img && truncate -s 16M disk.img
 	"$run" --dev "$dev" --name vm$turn --kernel "$kernel" --initrd guest.cpio --memory 128M --cpus "$cpus" --disk path=disk.img \
-		--port name=p,file=port.$turn --rng --append "console=ttyS0 loglevel=4 panic=-1" >log.$turn 2>err.$turn </dev/null &
+		--port name=p,file=port.$turn --rng --append "console=ttyS0 loglevel=4 panic=-1 ${2-}" >log.$turn 2>err.$turn </dev/null &
 	vmm=$!
 	wait_for "tick 3 " log.$turn
 	result $? "$cpus CPUs: a stock guest runs"
@@ -330,7 +331,8 @@ code=$?
 result $code "pvhvctl tls init"
 tls=tls_dir=tls
 
-start 1
+# Several busy CPUs of a guest hang in these hosts now and then: docs/emulated-hosts.md
+start 1 "$([ -n "$quick" ] || echo guest.load=more)"
 receive
 moves --connections 3 --compress 1
 to=unix:$dir/incoming.sock
