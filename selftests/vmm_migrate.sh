@@ -45,7 +45,7 @@ result() {
 		echo "ok $nr $2"
 	else
 		echo "not ok $nr $2"
-		for file in says err.$turn err.$((turn + 1)) log.$turn log.$((turn + 1)); do
+		for file in says second port.$turn err.$turn err.$((turn + 1)) log.$turn log.$((turn + 1)); do
 			[ ! -s "$file" ] || tail -n 6 "$file" | tr -d '\r' | sed "s/^/# $file: /"
 		done
 		failed=1
@@ -100,6 +100,7 @@ receive() {
 	receive_at "$@"
 }
 receive_at() {
+	rm -f second
 	"$run" --dev "$dev" --name vm$((turn + 1)) --incoming "$to" --port name=p,file=port.$((turn + 1)) "$@" >log.$((turn + 1)) \
 		2>err.$((turn + 1)) </dev/null &
 	new=$!

@@ -68,6 +68,8 @@ void move_out_no_connection(int err);
 int move_out_log(struct vm *vm);
 void move_out_unlog(struct vm *vm);
 int move_out_fetch(struct vm *vm, unsigned int block, u64 *bitmap);
+int move_out_clear(struct vm *vm, unsigned int block, u64 count,
+		   const u64 *bitmap);
 
 /* move_estimate.c: what it would take. */
 struct control_call;

@@ -30,27 +30,45 @@ bool move_estimates(void)
 
 /* 1. */
 
-static int count_block(struct vm *vm, unsigned int nr, u64 size, u64 *pages)
+/* What is in the log of a block leaves it; @pages: how many that were. */
+static int take_block(struct vm *vm, unsigned int nr, u64 size, u64 *pages)
 {
 	u64 words = (size / PAGE + 63) / 64, i;
 	u64 *bitmap = calloc(words, sizeof(*bitmap));
 	int ret;
 
 	ret = bitmap ? move_out_fetch(vm, nr, bitmap) : -ENOMEM;
+	if (!ret)
+		ret = move_out_clear(vm, nr, size / PAGE, bitmap);
 	for (i = 0; !ret && i < words; i++)
 		*pages += __builtin_popcountll(bitmap[i]);
 	free(bitmap);
 	return ret;
 }
 
-static int count(struct vm *vm, u64 *pages)
+static int take(struct vm *vm, u64 *pages)
 {
 	struct migrate_block list[MOVE_BLOCKS_MAX];
 	int nr = move_blocks(vm, list, ARRAY_SIZE(list)), i, ret = 0;
 
 	*pages = 0;
 	for (i = 0; i < nr && !ret; i++)
-		ret = count_block(vm, i, list[i].size, pages);
+		ret = take_block(vm, i, list[i].size, pages);
+	return ret;
+}
+
+/* A new log may have all pages in it. */
+static int begin(struct vm *vm)
+{
+	u64 pages;
+	int ret;
+
+	ret = move_out_log(vm);
+	if (ret)
+		return ret;
+	ret = take(vm, &pages);
+	if (ret)
+		move_out_unlog(vm);
 	return ret;
 }
 
@@ -87,7 +105,7 @@ static void measured(struct loop_op *op, int res)
 		return;
 	estimate.call = NULL;
 	took = clock_now_ns() - estimate.begin_ns;
-	ret = count(estimate.vm, &pages);
+	ret = take(estimate.vm, &pages);
 	move_out_unlog(estimate.vm);
 	if (!ret)
 		estimate.e.dirty_rate = pages * PAGE * (CLOCK_S_NS / 1000) /
@@ -107,7 +125,7 @@ void move_estimate(struct vm *vm, u64 period_ms, u64 bandwidth, u64 downtime_ms,
 		.bandwidth = bandwidth, .downtime_ms = downtime_ms,
 	};
 	estimate.op.done = measured;
-	ret = move_out_log(vm);
+	ret = begin(vm);
 	if (ret) {
 		answer(call, ret);
 		return;

@@ -201,6 +201,13 @@ static int op_dirty_clear(void *vm, unsigned int block, u64 first, u64 count,
 	       -errno : 0;
 }
 
+/* All of a block, unless move_out_fetch() does it. */
+int move_out_clear(struct vm *vm, unsigned int block, u64 count,
+		   const u64 *bitmap)
+{
+	return vm->manual_log ? op_dirty_clear(vm, block, 0, count, bitmap) : 0;
+}
+
 static int run_throttle(struct errand *e)
 {
 	return vm_throttle(out.vm, *(unsigned int *)e->arg);
