@@ -67,6 +67,7 @@ cat >guest <<'GUEST'
 id=$(cat /proc/sys/kernel/random/boot_id)
 # shellcheck disable=SC2046
 ./guestload 20 1 2 1 $(sed -n 's/.*guest[.]load=\([a-z]*\).*/\1/p' /proc/cmdline) &
+port=$(ls /dev/vport*)
 i=0
 while :; do
 	i=$((i + 1))
@@ -77,7 +78,7 @@ while :; do
 		[ "$(dd if=/dev/vda bs=512 skip=$i count=1 iflag=direct 2>/dev/null | head -n 1)" = "record $i" ] || echo "DISK DIFFERS"
 		;;
 	1) [ "$(dd if=/dev/hwrng bs=16 count=1 2>/dev/null | wc -c)" = 16 ] || echo "RNG DIFFERS" ;;
-	2) echo "port $i" >/dev/vport*p1 ;;
+	2) echo "port $i" >"$port" ;;
 	esac
 	usleep 200000
 done
