@@ -269,6 +269,7 @@ struct policy_input {
 	u64 last;			/* bytes of pages in the last round */
 	u64 wire, raw;			/* so many bytes sent for so many of pages */
 	u64 link_rate;			/* bytes a second on the wire, 0: not known */
+	u64 dirty_rate;			/* bytes of pages a second */
 	unsigned int round;		/* rounds done */
 	unsigned int max_rounds;	/* then stop; 0: no such limit */
 };

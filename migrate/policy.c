@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * When to stop the guest, as pure functions of what was measured.
- *  1. Stop if what remains fits into the downtime that is allowed.
+ *  1. Stop if what remains fits into the downtime that is allowed; but not as
+ *     long as one more round, which is short then, leaves much less.
  *  2. Out of time: stop anyway if asked to, else give up.
  *  3. Rounds that leave as much as half of what they sent will not end soon by
  *     themselves: slow the guest down.
@@ -15,11 +16,25 @@
 #define THROTTLE_FIRST		20
 #define THROTTLE_STEP		15
 #define THROTTLE_MAX		99
+/* Less than this takes no longer than all else of a stop. */
+#define ENOUGH			(256U << 10)
+#define WORTH			3	/* what is left is a third at most */
+#define ROUNDS_WORTH		12
 #define ESTIMATE_ROUNDS		64
+
+/* A round that takes @ns */
+static bool worth_a_round(const struct policy_input *in, u64 ns)
+{
+	u64 then = mul_div(in->dirty_rate, ns, NSEC_PER_SEC);
+
+	return in->remaining > ENOUGH && then <= in->remaining / WORTH &&
+	       in->round < (in->max_rounds ? in->max_rounds : ROUNDS_WORTH);
+}
 
 enum policy policy_decide(const struct policy_input *in, u64 *expected_ns)
 {
 	u64 wire = in->remaining, ns;
+	bool late;
 
 	/* As well compressed as all before it; if nothing was sent, not at all. */
 	if (in->raw)
@@ -27,9 +42,12 @@ enum policy policy_decide(const struct policy_input *in, u64 *expected_ns)
 	ns = wire ? mul_div(wire, NSEC_PER_SEC, in->link_rate) : 0;
 	*expected_ns = ns > UINT64_MAX - in->fixed_ns ? UINT64_MAX : ns + in->fixed_ns;
 
-	if (in->now || *expected_ns <= in->budget_ns)
+	late = in->timeout_ns && in->elapsed_ns >= in->timeout_ns;
+	if (in->now)
 		return POLICY_STOP;
-	if (in->timeout_ns && in->elapsed_ns >= in->timeout_ns)
+	if (*expected_ns <= in->budget_ns)
+		return !late && worth_a_round(in, ns) ? POLICY_CONTINUE : POLICY_STOP;
+	if (late)
 		return in->forces ? POLICY_STOP : POLICY_GIVE_UP;
 	if (in->max_rounds && in->round >= in->max_rounds)
 		return POLICY_STOP;
@@ -49,7 +67,7 @@ void migrate_estimate(struct migrate_estimate *e)
 {
 	struct policy_input in = {
 		.budget_ns = e->downtime_ms * NSEC_PER_MSEC, .fixed_ns = POLICY_FIXED_NS,
-		.link_rate = e->bandwidth, .remaining = e->memory,
+		.link_rate = e->bandwidth, .dirty_rate = e->dirty_rate, .remaining = e->memory,
 	};
 	enum policy what = POLICY_CONTINUE;
 	u64 took, elapsed = 0, expected = 0;

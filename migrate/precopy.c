@@ -107,7 +107,7 @@ static enum policy decide(struct precopy *p, const struct measure *was)
 	if (sent >= MEASURABLE_BYTES || !pr->link_rate)
 		pr->link_rate = mul_div(sent, NSEC_PER_SEC, took);
 	in.link_rate = pr->link_rate;
-	pr->dirty_rate = mul_div(in.remaining, NSEC_PER_SEC, took);
+	in.dirty_rate = pr->dirty_rate = mul_div(in.remaining, NSEC_PER_SEC, took);
 	pr->remaining = in.remaining;
 	/* A first round of many zeroes says nothing of what is written. */
 	if (p->rounds < 2)

@@ -483,10 +483,11 @@ static void test_policy(void)
 {
 	/* 300 ms of downtime, 10 of them are not memory, 100 MiB/s: 29 MiB fit */
 	static const struct policy_input usual = {
-		.budget_ns = 300 * MS, .fixed_ns = 10 * MS, .link_rate = 100 * MIB, .round = 1, .elapsed_ns = 1000 * MS,
+		.budget_ns = 300 * MS, .fixed_ns = 10 * MS, .link_rate = 100 * MIB, .dirty_rate = 100 * MIB, .round = 1,
+		.elapsed_ns = 1000 * MS,
 	};
 #define CASE(want, ...)	{ .expect = POLICY_##want, .line = __LINE__, .in = { .budget_ns = 300 * MS, .fixed_ns = 10 * MS, \
-	.link_rate = 100 * MIB, .round = 1, .elapsed_ns = 1000 * MS, __VA_ARGS__ } }
+	.link_rate = 100 * MIB, .dirty_rate = 100 * MIB, .round = 1, .elapsed_ns = 1000 * MS, __VA_ARGS__ } }
 	static const struct {
 		enum policy expect;
 		int line;
@@ -495,7 +496,7 @@ static void test_policy(void)
 		CASE(STOP, .remaining = 0),
 		CASE(STOP, .remaining = 29 * MIB),
 		CASE(CONTINUE, .remaining = 30 * MIB),
-		CASE(STOP, .remaining = 100 * MIB, .raw = 400 * MIB, .wire = 100 * MIB),	/* it compresses well */
+		CASE(STOP, .remaining = 100 * MIB, .dirty_rate = 200 * MIB, .raw = 400 * MIB, .wire = 100 * MIB),	/* it compresses well */
 		CASE(CONTINUE, .remaining = 130 * MIB, .raw = 400 * MIB, .wire = 100 * MIB),
 		CASE(CONTINUE, .remaining = MIB, .link_rate = 0),				/* nothing is known */
 		CASE(STOP, .remaining = 900 * MIB, .now = true),
@@ -510,6 +511,12 @@ static void test_policy(void)
 		CASE(STOP, .remaining = 60 * MIB, .last = 900 * MIB, .round = 8, .max_rounds = 8),
 		CASE(CONTINUE, .remaining = 60 * MIB, .last = 900 * MIB, .round = 7, .max_rounds = 8),
 		CASE(CONTINUE, .remaining = UINT64_MAX, .link_rate = 1),			/* nothing overflows */
+		CASE(CONTINUE, .remaining = 3 * MIB, .dirty_rate = 33 * MIB),			/* it fits; another round is worth it */
+		CASE(STOP, .remaining = 3 * MIB, .dirty_rate = 34 * MIB),
+		CASE(STOP, .remaining = 3 * MIB, .dirty_rate = 33 * MIB, .round = 12),
+		CASE(STOP, .remaining = 3 * MIB, .dirty_rate = 33 * MIB, .round = 8, .max_rounds = 8),
+		CASE(STOP, .remaining = 3 * MIB, .dirty_rate = 33 * MIB, .timeout_ns = 1000 * MS),
+		CASE(STOP, .remaining = MIB / 4, .dirty_rate = 0),
 		CASE(STOP, .remaining = 0, .budget_ns = 10 * MS),
 		CASE(CONTINUE, .remaining = 0, .budget_ns = 9 * MS),
 	};
@@ -550,11 +557,11 @@ static void test_estimate(void)
 	ASSERT(e.converges);
 	ASSERT_EQ(e.elapsed_us, 10010000);
 	ASSERT_EQ(e.downtime_us, 10000);
-	/* 10 s, 2.5 s, 0.63 s, and 0.16 s of it stopped */
+	/* 10 s, 2.5 s, 0.63 s, three that are worth it, and the rest of 0.24 MiB */
 	e = estimate(25 * MIB, 300);
 	ASSERT(e.converges);
-	ASSERT_EQ(e.downtime_us, 166250);
-	ASSERT_EQ(e.elapsed_us, 10000000 + 2500000 + 625000 + 166250);
+	ASSERT_EQ(e.downtime_us, 12441);
+	ASSERT_EQ(e.elapsed_us, 10000000 + 2500000 + 625000 + 156250 + 39062 + 9766 + 12441);
 	e = estimate(100 * MIB, 300);
 	ASSERT(!e.converges);
 	ASSERT_EQ(e.downtime_us, 10010000);
