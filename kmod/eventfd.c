@@ -81,12 +81,10 @@ static void inject(struct irqfd *irqfd)
 	struct pvhv_vm *vm = irqfd->vm;
 	int idx = srcu_read_lock(&vm->srcu);
 
-	if (irqfd->resampler) {
+	if (irqfd->resampler)
 		pvhv_set_irq(vm, PVHV_IRQ_SOURCE_RESAMPLE, irqfd->gsi, 1);
-	} else {
-		pvhv_set_irq(vm, PVHV_IRQ_SOURCE_USER, irqfd->gsi, 1);
-		pvhv_set_irq(vm, PVHV_IRQ_SOURCE_USER, irqfd->gsi, 0);
-	}
+	else
+		pvhv_pulse_irq(vm, PVHV_IRQ_SOURCE_USER, irqfd->gsi);
 	srcu_read_unlock(&vm->srcu, idx);
 }
 

@@ -2,7 +2,7 @@
 /*
  * guestmem.c - the kernel's own accesses to guest memory:
  *  1. copies that may fault and sleep,
- *  2. copies that may not,
+ *  2. copies that may not, of single fields mostly,
  *  3. compare-exchange.
  *
  * All go through the VMM's mapping with the user-access functions, so whatever
@@ -76,6 +76,7 @@ int pvhv_write_guest(struct pvhv_vm *vm, u64 gpa, const void *buf, unsigned long
 
 /* --- 2. without faults --- */
 
+/* A byte, the usual case, is moved as one: copies of a length look at more. */
 int pvhv_read_guest_atomic(struct pvhv_vm *vm, u64 gpa, void *buf, unsigned int len)
 {
 	struct pvhv_memslot *slot = pvhv_gfn_to_memslot(vm, gpa >> PAGE_SHIFT);
@@ -84,7 +85,10 @@ int pvhv_read_guest_atomic(struct pvhv_vm *vm, u64 gpa, void *buf, unsigned int 
 	if (!slot)
 		return -EFAULT;
 	pagefault_disable();
-	left = __copy_from_user_inatomic(buf, slot_ptr(slot, gpa), len);
+	if (len == 1)
+		left = __get_user(*(u8 *)buf, (u8 __user *)slot_ptr(slot, gpa)) ? 1 : 0;
+	else
+		left = __copy_from_user_inatomic(buf, slot_ptr(slot, gpa), len);
 	pagefault_enable();
 	return left ? -EFAULT : 0;
 }
@@ -97,11 +101,21 @@ int pvhv_write_guest_atomic(struct pvhv_vm *vm, u64 gpa, const void *buf, unsign
 	if (!slot)
 		return -EFAULT;
 	pagefault_disable();
-	left = __copy_to_user_inatomic(slot_ptr(slot, gpa), buf, len);
+	if (len == 1)
+		left = __put_user(*(const u8 *)buf, (u8 __user *)slot_ptr(slot, gpa)) ? 1 : 0;
+	else
+		left = __copy_to_user_inatomic(slot_ptr(slot, gpa), buf, len);
 	pagefault_enable();
 	if (left != len)
 		pvhv_mark_dirty(vm, slot, gpa >> PAGE_SHIFT);
 	return left ? -EFAULT : 0;
+}
+
+/* Where a record lies that is written field by field, or NULL; within one page. */
+void __user *pvhv_guest_record(struct pvhv_vm *vm, u64 gpa, struct pvhv_memslot **slot)
+{
+	*slot = writable_slot(vm, gpa);
+	return *slot ? slot_ptr(*slot, gpa) : NULL;
 }
 
 /* --- 3. compare-exchange --- */

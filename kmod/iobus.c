@@ -2,7 +2,8 @@
 /*
  * iobus.c - in-kernel devices by port or guest-physical address:
  *  1. registration: a sorted array, replaced as a whole by its writers,
- *  2. dispatch: binary search under vm->srcu, no lock.
+ *  2. dispatch: binary search under vm->srcu, no lock, which begins where the
+ *     last one ended.
  *
  * Ranges may overlap: each carries the highest end of all before it, so that a
  * search knows when nothing further down can reach its address. Only vCPUs
@@ -28,6 +29,7 @@ struct io_range {
 
 struct pvhv_io_bus {
 	unsigned int nr;
+	unsigned int hint;		/* anybody's last search ended here */
 	unsigned int nr_counted;
 	struct io_range range[];
 };
@@ -147,10 +149,13 @@ int pvhv_iobus_unregister(struct pvhv_vm *vm, enum pvhv_bus which, struct pvhv_i
 }
 
 /* The last range that starts at or below addr, or -1. */
-static int search(const struct pvhv_io_bus *bus, u64 addr)
+static int search(struct pvhv_io_bus *bus, u64 addr)
 {
-	unsigned int low = 0, high = bus->nr;
+	unsigned int low = 0, high = bus->nr, hint = READ_ONCE(bus->hint);
 
+	if (hint < high && bus->range[hint].start <= addr &&
+	    (hint + 1 == high || bus->range[hint + 1].start > addr))
+		return hint;
 	while (low < high) {
 		unsigned int mid = (low + high) / 2;
 
@@ -159,6 +164,8 @@ static int search(const struct pvhv_io_bus *bus, u64 addr)
 		else
 			high = mid;
 	}
+	if (low)
+		WRITE_ONCE(bus->hint, low - 1);
 	return (int)low - 1;
 }
 
@@ -175,7 +182,7 @@ int pvhv_iobus_write(struct pvhv_vcpu *vcpu, enum pvhv_bus which, u64 addr,
 		     unsigned int len, const void *val, bool atomic)
 {
 	struct pvhv_vm *vm = vcpu->vm;
-	const struct pvhv_io_bus *bus = srcu_dereference(vm->buses[which], &vm->srcu);
+	struct pvhv_io_bus *bus = srcu_dereference(vm->buses[which], &vm->srcu);
 	int i, ret;
 
 	for (i = search(bus, addr); i >= 0 && bus->range[i].reach >= addr; i--) {
@@ -196,7 +203,7 @@ int pvhv_iobus_read(struct pvhv_vcpu *vcpu, enum pvhv_bus which, u64 addr,
 		    unsigned int len, void *val, bool atomic)
 {
 	struct pvhv_vm *vm = vcpu->vm;
-	const struct pvhv_io_bus *bus = srcu_dereference(vm->buses[which], &vm->srcu);
+	struct pvhv_io_bus *bus = srcu_dereference(vm->buses[which], &vm->srcu);
 	int i, ret;
 
 	for (i = search(bus, addr); i >= 0 && bus->range[i].reach >= addr; i--) {

@@ -253,6 +253,25 @@ int pvhv_set_irq(struct pvhv_vm *vm, int source, u32 gsi, int level)
 	return ret;
 }
 
+/* Up and down again; a message is sent once and has no down. */
+void pvhv_pulse_irq(struct pvhv_vm *vm, int source, u32 gsi)
+{
+	const struct pvhv_irq_table *table = srcu_dereference(vm->irq_table, &vm->srcu);
+	const struct irq_route *route;
+
+	if (likely(table && gsi < PVHV_MAX_IRQ_ROUTES) &&
+	    table->first[gsi + 1] - table->first[gsi] == 1) {
+		route = &table->route[table->first[gsi]];
+		if (route->is_msi) {
+			trace_pvhv_set_irq(source, gsi, 1);
+			deliver_msi(vm, route->addr_lo, route->addr_hi, route->data);
+			return;
+		}
+	}
+	pvhv_set_irq(vm, source, gsi, 1);
+	pvhv_set_irq(vm, source, gsi, 0);
+}
+
 /* ----------------------------------------------------- acknowledgement -- */
 
 static int gsi_of_pin(struct pvhv_vm *vm, unsigned int chip, unsigned int pin)

@@ -760,6 +760,8 @@ int __must_check pvhv_write_guest(struct pvhv_vm *vm, u64 gpa, const void *buf, 
 int __must_check pvhv_read_guest_atomic(struct pvhv_vm *vm, u64 gpa, void *buf, unsigned int len);
 int __must_check pvhv_write_guest_atomic(struct pvhv_vm *vm, u64 gpa, const void *buf,
 					 unsigned int len);
+/* For fields written by user access, pvhv_mark_dirty() after it. NULL: no such memory. */
+void __user *pvhv_guest_record(struct pvhv_vm *vm, u64 gpa, struct pvhv_memslot **slot);
 /* Compare-exchange of 1, 2, 4 or 8 naturally aligned bytes in guest memory:
  * 0 done, 1 the value differed (*old updated), -EFAULT. */
 int __must_check pvhv_cmpxchg_guest(struct pvhv_vm *vm, u64 gpa, u64 *old, u64 new,
@@ -871,6 +873,7 @@ void pvhv_irq_acked(struct pvhv_vm *vm, unsigned int chip, unsigned int pin);
 bool pvhv_irq_has_notifier(struct pvhv_vm *vm, unsigned int chip, unsigned int pin);
 /* level 0/1 on a GSI; <0: masked or nothing there; atomic-safe under srcu */
 int pvhv_set_irq(struct pvhv_vm *vm, int source, u32 gsi, int level);
+void pvhv_pulse_irq(struct pvhv_vm *vm, int source, u32 gsi);
 #define PVHV_IRQ_SOURCE_USER	0
 #define PVHV_IRQ_SOURCE_RESAMPLE 1
 #define PVHV_IRQ_SOURCE_PIT	2

@@ -9,6 +9,7 @@
 #include <linux/sched.h>
 #include <linux/sched/stat.h>
 #include <linux/srcu.h>
+#include <linux/uaccess.h>
 
 #include "pvhv.h"
 
@@ -20,6 +21,12 @@ static u64 record_gpa(const struct pvhv_vcpu *vcpu)
 static u64 field_gpa(const struct pvhv_vcpu *vcpu, size_t offset)
 {
 	return record_gpa(vcpu) + offset;
+}
+
+static void flush_tlb(struct pvhv_vcpu *vcpu)
+{
+	vcpu->stat.tlb_flushes++;
+	vcpu->be->flush_tlb(vcpu);
 }
 
 /* Back on a CPU: take the byte, and do what the guest asked for in it. */
@@ -36,42 +43,56 @@ static void untell_preempted(struct pvhv_vcpu *vcpu)
 		r = pvhv_cmpxchg_guest(vcpu->vm, gpa, &old, 0, 1);
 	} while (r == 1);
 	/* Memory gone: nobody knows what had been asked. */
-	if (r || (old & KVM_VCPU_FLUSH_TLB)) {
-		vcpu->stat.tlb_flushes++;
-		vcpu->be->flush_tlb(vcpu);
-	}
+	if (r || (old & KVM_VCPU_FLUSH_TLB))
+		flush_tlb(vcpu);
 }
 
+/*
+ * All of the above and the time, in one go: the record lies in one page, since
+ * the MSR's value is a multiple of its size.
+ */
 void pvhv_steal_update(struct pvhv_vcpu *vcpu)
 {
-	struct pvhv_vm *vm = vcpu->vm;
-	struct kvm_steal_time record;
-	u64 delay;
+	struct kvm_steal_time __user *record;
+	struct pvhv_memslot *slot;
+	u8 asked = KVM_VCPU_PREEMPTED;
+	u64 delay, steal;
+	u32 version;
 
 	if (!(vcpu->pv.steal_msr & KVM_MSR_ENABLED))
 		return;
-	untell_preempted(vcpu);
-
-	if (pvhv_read_guest(vm, record_gpa(vcpu), &record,
-			    offsetof(struct kvm_steal_time, preempted)))
+	record = pvhv_guest_record(vcpu->vm, record_gpa(vcpu), &slot);
+	if (!record || !user_access_begin(record, sizeof(*record))) {
+		untell_preempted(vcpu);
 		return;
+	}
+	if (vcpu->pv.preempted) {
+		while (!unsafe_try_cmpxchg_user(&record->preempted, &asked, 0, out))
+			;
+		vcpu->pv.preempted = false;
+	} else {
+		asked = 0;
+	}
+	unsafe_get_user(version, &record->version, out);
+	unsafe_get_user(steal, &record->steal, out);
+	version = (version + 1) | 1;	/* odd: being written */
+	unsafe_put_user(version, &record->version, out);
+	smp_wmb();
 	delay = READ_ONCE(current->sched_info.run_delay);
-	record.version = (record.version + 1) | 1;	/* odd: being written */
-	record.steal += delay - vcpu->pv.last_steal;
+	steal += delay - vcpu->pv.last_steal;
 	vcpu->pv.last_steal = delay;
-
-	if (pvhv_write_guest(vm, field_gpa(vcpu, offsetof(struct kvm_steal_time, version)),
-			     &record.version, sizeof(record.version)))
-		return;
+	unsafe_put_user(steal, &record->steal, out);
 	smp_wmb();
-	if (pvhv_write_guest(vm, field_gpa(vcpu, offsetof(struct kvm_steal_time, steal)),
-			     &record.steal, sizeof(record.steal)))
-		return;
-	smp_wmb();
-	record.version++;
-	if (pvhv_write_guest(vm, field_gpa(vcpu, offsetof(struct kvm_steal_time, version)),
-			     &record.version, sizeof(record.version)))
-		return;
+	unsafe_put_user(version + 1, &record->version, out);
+out:
+	user_access_end();
+	/* Also what was written before a fault. */
+	pvhv_mark_dirty(vcpu->vm, slot, record_gpa(vcpu) >> PAGE_SHIFT);
+	/* As above, where the fault was the byte's. */
+	if (vcpu->pv.preempted || (asked & KVM_VCPU_FLUSH_TLB)) {
+		vcpu->pv.preempted = false;
+		flush_tlb(vcpu);
+	}
 }
 
 /* Sched-out notifier: preemption off, the vCPU's own thread and memory. */
@@ -82,6 +103,9 @@ void pvhv_steal_set_preempted(struct pvhv_vcpu *vcpu)
 
 	/* Once told, the guest may have left its request there. */
 	if (!(vcpu->pv.steal_msr & KVM_MSR_ENABLED) || vcpu->pv.preempted)
+		return;
+	/* It is other vCPUs that want to know. */
+	if (smp_load_acquire(&vcpu->vm->nr_vcpus) == 1)
 		return;
 	/* An exiting thread has given its memory back already. */
 	if (unlikely(current->mm != vcpu->vm->mm))
