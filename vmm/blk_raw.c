@@ -28,7 +28,7 @@
 #define IOV_AT_ONCE	1024		/* the kernel's limit */
 #define ZEROS_LEN	(64 * KIB)
 #define ZEROS_PIECES	16
-#define BUSY_TRIES	25
+#define BUSY_TRIES	100
 #define BUSY_WAIT_US	20000
 #define DISCARD_STEP	(32 * MIB)	/* of a call that holds up the loop */
 #define PUNCH		(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
@@ -501,8 +501,8 @@ static int open_best(struct blk *blk)
 }
 
 /*
- * The kernel lets go of a file a little after the process that used it with
- * io_uring has ended: who is busy may just be the machine that ran before.
+ * The kernel lets go of a file a second after the process that had it in an
+ * io_uring was killed: who is busy may just be the machine that ran before.
  */
 static int open_and_lock(struct blk *blk)
 {
