@@ -101,12 +101,17 @@ static void limit_over(struct loop_op *op, int res)
 	blk_gate_open(blk, BLK_GATE_LIMIT);
 }
 
+static bool limited(const struct blk *blk)
+{
+	return blk->ops_limit.rate | blk->bytes_limit.rate;
+}
+
 /* True if the limits let the request pass, which it pays for at once. */
 static bool pay(struct blk *blk, struct blk_req *req)
 {
 	u64 now, delay, other;
 
-	if (req->paid || !(blk->ops_limit.rate | blk->bytes_limit.rate))
+	if (req->paid || !limited(blk))
 		return true;
 	now = clock_now_ns();
 	delay = limit_delay(&blk->ops_limit, now);
@@ -278,7 +283,8 @@ void blk_submit(struct blk *blk, struct blk_req *req)
 	prepare(blk, req);
 	if (err || (!req->len && req->op != BLK_FLUSH)) {
 		finish(req, err);
-	} else if (blk->head || blk->gates || !pay(blk, req)) {
+	} else if (blk->head || blk->gates ||
+		   (limited(blk) && !pay(blk, req))) {
 		if (blk->stopping)
 			finish(req, -ECANCELED);
 		else

@@ -21,7 +21,13 @@ static const u8 operations[] = {
 	IORING_OP_TIMEOUT_REMOVE, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP,
 };
 
-#define NR_RULES	(ARRAY_SIZE(operations) + 2)
+/* Of files that are open, and giving back what the ring holds. */
+static const u8 registrations[] = {
+	IORING_REGISTER_FILES_UPDATE, IORING_UNREGISTER_FILES,
+	IORING_UNREGISTER_RING_FDS,
+};
+
+#define NR_RULES	(ARRAY_SIZE(operations) + ARRAY_SIZE(registrations) + 1)
 
 /* liburing 2.3 has functions for it, and does not export them. */
 static int ring_register(struct io_uring *ring, unsigned int opcode, void *arg,
@@ -35,15 +41,17 @@ static int ring_register(struct io_uring *ring, unsigned int opcode, void *arg,
 int jail_ring(struct io_uring *ring)
 {
 	struct io_uring_restriction rules[NR_RULES] = { 0 };
-	unsigned int i;
+	unsigned int i, j;
 	int ret;
 
 	for (i = 0; i < ARRAY_SIZE(operations); i++) {
 		rules[i].opcode = IORING_RESTRICTION_SQE_OP;
 		rules[i].sqe_op = operations[i];
 	}
-	rules[i].opcode = IORING_RESTRICTION_REGISTER_OP;
-	rules[i++].register_op = IORING_REGISTER_FILES_UPDATE;
+	for (j = 0; j < ARRAY_SIZE(registrations); j++, i++) {
+		rules[i].opcode = IORING_RESTRICTION_REGISTER_OP;
+		rules[i].register_op = registrations[j];
+	}
 	rules[i].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
 	rules[i].sqe_flags = IOSQE_FIXED_FILE;
 	ret = ring_register(ring, IORING_REGISTER_RESTRICTIONS, rules, NR_RULES);

@@ -22,7 +22,9 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/rseq.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -35,6 +37,7 @@
 #define SOON_NS		2000000
 #define BUFFER_LEN	GIB	/* of one registered buffer, the kernel's limit */
 #define BUFFERS		1024
+#define REGISTERED_MAX	(32 * KIB)
 
 static struct {
 	struct io_uring ring;
@@ -146,13 +149,18 @@ static void register_memory(void)
 		       !io_uring_register_buffers(&loop.ring, buffers, nr);
 }
 
-/* Which registered buffer the whole piece is in, or -1. */
+/*
+ * Which registered buffer the whole piece is in, or -1.  Large ones are better
+ * looked up: a page at a time is what is registered (before 6.12), and pages
+ * that follow each other are joined when they are looked up.
+ */
 static int buffer_of(const struct iovec *iov)
 {
 	u64 at = (u8 *)iov->iov_base - (u8 *)loop.memory.iov_base;
 	u64 len = loop.memory.iov_len;
 
-	if (!loop.buffers || at >= len || iov->iov_len > len - at ||
+	if (!loop.buffers || iov->iov_len > REGISTERED_MAX ||
+	    at >= len || iov->iov_len > len - at ||
 	    at % BUFFER_LEN + iov->iov_len > BUFFER_LEN)
 		return -1;
 	return at / BUFFER_LEN;
@@ -321,18 +329,9 @@ void loop_cancel(struct loop_op *op)
 	io_uring_sqe_set_data(sqe, NULL);
 }
 
-static void signal_fd(int fd)
-{
-	u64 one = 1;
-
-	/* Full means that the loop is already on its way. */
-	if (write(fd, &one, sizeof(one)) < 0)
-		return;
-}
-
 void loop_wake(void)
 {
-	signal_fd(loop.wake_fd);
+	loop_signal(loop.wake_fd);
 }
 
 void loop_wake_soon(void)
@@ -413,6 +412,18 @@ static int create_ring(void)
 	return ret;
 }
 
+/*
+ * The C library has the kernel tell each thread at each wake-up on which CPU
+ * it is.  This one wakes up for each kick, and does not ask.
+ */
+static void stop_telling_cpu(void)
+{
+	enum { REGISTERED_SIZE = 32 };
+
+	syscall(SYS_rseq, (u8 *)__builtin_thread_pointer() + __rseq_offset,
+		REGISTERED_SIZE, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+}
+
 int loop_init(void (*woken)(void *arg), void *arg)
 {
 	int ret;
@@ -432,6 +443,9 @@ int loop_init(void (*woken)(void *arg), void *arg)
 	loop.file_used = 0;
 	loop.files = !io_uring_register_files_sparse(&loop.ring, FILES);
 	register_memory();
+	/* So is the ring itself, for this thread; old kernels look it up. */
+	io_uring_register_ring_fd(&loop.ring);
+	stop_telling_cpu();
 	ret = loop_guard ? loop_guard(&loop.ring) : 0;
 	if (ret) {
 		loop_fini();
@@ -536,6 +550,9 @@ void loop_fini(void)
 	loop_cancel(&loop.soon_op);
 	while (!ret && loop.in_flight)
 		ret = turn();
+	/* Else the kernel keeps them for a second, and disks are busy. */
+	if (loop.files)
+		io_uring_unregister_files(&loop.ring);
 	io_uring_queue_exit(&loop.ring);
 	if (loop.wake_fd >= 0)
 		close(loop.wake_fd);

@@ -131,16 +131,6 @@ void mem_fini(struct mem *mem)
 	mem->fd = -1;
 }
 
-void *mem_at(const struct mem *mem, u64 gpa, u64 len)
-{
-	if (gpa < mem->low)
-		return len <= mem->low - gpa ? mem->host + gpa : NULL;
-	if (gpa < HIGH_RAM_BASE || gpa - HIGH_RAM_BASE >= mem->high)
-		return NULL;
-	gpa -= HIGH_RAM_BASE;
-	return len <= mem->high - gpa ? mem->host + mem->low + gpa : NULL;
-}
-
 int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len)
 {
 	void *p = mem_at(mem, gpa, len);

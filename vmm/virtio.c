@@ -427,8 +427,11 @@ static void config_written(struct virtio *v)
 /* What was written before a reset does not matter after it. */
 void virtio_service(struct virtio *v)
 {
-	unsigned int pending = atomic_exchange(&v->pending, 0);
+	unsigned int pending;
 
+	if (!atomic_load(&v->pending))
+		return;
+	pending = atomic_exchange(&v->pending, 0);
 	if (pending & PENDING_RESET) {
 		stop_device(v);
 		return;

@@ -82,10 +82,20 @@ struct virtq_layout {
 	u16 num;
 };
 
+static inline bool virtq_ready(const struct virtq *q)
+{
+	return q->num && !q->broken;
+}
+
+/* True if there was more when the guest's index was last looked at. */
+static inline bool virtq_at_hand(const struct virtq *q)
+{
+	return q->last_avail != q->avail_idx || q->nr_returned;
+}
+
 int virtq_start(struct virtq *q, const struct mem *mem,
 		const struct virtq_layout *at, u16 chain_max, u64 features);
 void virtq_fini(struct virtq *q);
-bool virtq_ready(const struct virtq *q);
 int virtq_pop(struct virtq *q, struct virtq_buf *buf);
 void virtq_unpop(struct virtq *q, const struct virtq_buf *buf);
 void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written);

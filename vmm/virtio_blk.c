@@ -263,7 +263,10 @@ static void handle(struct vblk_req *req)
 		give_back(req);
 		return;
 	}
-	virtq_read(buf, 0, &hdr, sizeof(hdr));
+	if (buf->iov->iov_len >= sizeof(hdr))
+		memcpy(&hdr, buf->iov->iov_base, sizeof(hdr));
+	else
+		virtq_read(buf, 0, &hdr, sizeof(hdr));
 	last = &buf->iov[buf->nr_out + buf->nr_in - 1];
 	req->status = (u8 *)last->iov_base + last->iov_len - 1;
 	req->blk.done = done;
@@ -320,6 +323,9 @@ static void vblk_kick(struct virtio *v, unsigned int queue)
 			dev->in_flight++;
 			room--;
 			handle(req);
+			/* Else virtio_kicks_on() has the next look. */
+			if (!virtq_at_hand(&v->queues[queue].ring))
+				break;
 		}
 		if (!room) {
 			/* Others have their turn before what has come since. */

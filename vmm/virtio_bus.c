@@ -316,12 +316,8 @@ static void bus_write(void *arg, u64 off, const u8 *data, u32 len)
 
 static void interrupt(struct slot *s, u16 source)
 {
-	u64 one = 1;
-
-	/* Full: its vector is off, and it waits already. */
-	if (atomic_load(&s->has_vector[source]) &&
-	    write(s->msix.sources[source].fd, &one, sizeof(one)) < 0)
-		return;
+	if (atomic_load(&s->has_vector[source]))
+		loop_signal(s->msix.sources[source].fd);
 }
 
 static void notify_queue(struct virtio *v, unsigned int queue)

@@ -406,16 +406,13 @@ static const struct pci_dev_ops pci_ops = {
 
 static void interrupt(struct virtio_pci *vp, u16 source, u8 isr)
 {
-	u64 one = 1;
-
 	if (!atomic_load(&vp->use_msix)) {
 		pthread_mutex_lock(&vp->lock);
 		vp->isr |= isr;
 		update_line(vp);
 		pthread_mutex_unlock(&vp->lock);
-	} else if (atomic_load(&vp->has_vector[source]) &&
-		   write(vp->msix.sources[source].fd, &one, sizeof(one)) < 0) {
-		return;		/* full: masked, and pending as it is */
+	} else if (atomic_load(&vp->has_vector[source])) {
+		loop_signal(vp->msix.sources[source].fd);
 	}
 }
 

@@ -101,11 +101,6 @@ void virtq_fini(struct virtq *q)
 	memset(q, 0, sizeof(*q));
 }
 
-bool virtq_ready(const struct virtq *q)
-{
-	return q->num && !q->broken;
-}
-
 static int add_piece(struct virtq *q, struct virtq_buf *buf,
 		     const struct vring_desc *d)
 {

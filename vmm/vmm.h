@@ -19,7 +19,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 #include <linux/kvm.h>
 
 typedef uint8_t u8;
@@ -170,10 +172,19 @@ struct mem {
 	atomic_bool logging;	/* [a] */
 };
 
+static inline void *mem_at(const struct mem *mem, u64 gpa, u64 len)
+{
+	if (gpa < mem->low)
+		return len <= mem->low - gpa ? mem->host + gpa : NULL;
+	if (gpa < HIGH_RAM_BASE || gpa - HIGH_RAM_BASE >= mem->high)
+		return NULL;
+	gpa -= HIGH_RAM_BASE;
+	return len <= mem->high - gpa ? mem->host + mem->low + gpa : NULL;
+}
+
 int mem_check_host(u64 size);
 int mem_init(struct mem *mem, u64 size, enum mem_pages pages);
 void mem_fini(struct mem *mem);
-void *mem_at(const struct mem *mem, u64 gpa, u64 len);
 int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len);
 int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len);
 void mem_release(const struct mem *mem, void *host, u64 len);
@@ -394,6 +405,17 @@ int loop_fallocate(struct loop_op *op, const struct loop_file *file, int mode,
 void loop_cancel(struct loop_op *op);
 void loop_defer(struct loop_task *task);
 void loop_undefer(struct loop_task *task);
+/*
+ * To an eventfd; one that is full has been signalled already.  Not by write():
+ * a thread can be cancelled there, and preparing for that takes its time.
+ */
+static inline void loop_signal(int fd)
+{
+	u64 one = 1;
+
+	syscall(SYS_write, fd, &one, sizeof(one));
+}
+
 void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
