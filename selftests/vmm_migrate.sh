@@ -19,7 +19,8 @@ mkguest=$(command -v mkguest || echo "$here/host/mkguest")
 load=$(command -v guestload || echo "$here/guestload")
 dev=${PVHV_DEV:-/dev/pvhv}
 quick=${1-}
-kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
+kernel=${PVHV_GUESTS:-/none}/vmlinux-6.1 # unpacked, which starts sooner
+[ -r "$kernel" ] || kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
 if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
 	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
 	exit 4
@@ -147,7 +148,7 @@ gap() { # sets $before, $gap
 runs_on() {
 	goes_on log.$turn "$(tick log.$turn)" || return 1
 	: >err.$turn
-	! "$run" --dev "$dev" --kernel "$kernel" --memory 64M --disk path=disk.img >second 2>&1 </dev/null && grep -q 'disk.img' second
+	! "$run" --dev "$dev" --kernel "$kernel" --memory 128M --disk path=disk.img >second 2>&1 </dev/null && grep -q 'disk.img' second
 }
 
 # gives_up: the receiver has ended, and said why in one line
