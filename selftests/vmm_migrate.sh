@@ -46,7 +46,7 @@ result() {
 		echo "ok $nr $2"
 	else
 		echo "not ok $nr $2"
-		for file in says second port.$turn err.$turn err.$((turn + 1)) log.$turn log.$((turn + 1)); do
+		for file in says second err.$turn err.$((turn + 1)) log.$turn log.$((turn + 1)); do
 			[ ! -s "$file" ] || tail -n 6 "$file" | tr -d '\r' | sed "s/^/# $file: /"
 		done
 		failed=1
@@ -170,9 +170,9 @@ refused() {
 # under_way [OPTION...]: it is being moved, slowly; sets $mover
 under_way() {
 	receive
-	"$ctl" migrate vm$turn "$to" --bandwidth 1M "$@" >says 2>&1 &
+	"$ctl" migrate vm$turn "$to" --bandwidth 1M --progress "$@" >lines 2>says &
 	mover=$!
-	sleep 4
+	wait_for '"phase":"memory"' lines 60 $mover
 }
 
 # failed STATUS TEXT: the same as refused, of one that was under way
@@ -288,19 +288,17 @@ check_faults() {
 	result $? "a time-out"
 
 	# pvhvctl carries the connection: without it there is none
-	for seconds in 0 1 3; do
+	for seconds in 0 4; do
 		under_way
 		sleep $seconds
 		kill -KILL $mover
 		wait $mover 2>/dev/null
 		wait_for 'moving the machine' err.$turn 30 && gives_up && runs_on
-		result $? "a connection that is cut, $((4 + seconds)) s after its begin"
+		result $? "a connection that is cut, $seconds s after it was made"
 	done
 	under_way
 	kill -STOP $mover
-	wait_for 'moving the machine' err.$turn 90
-	code=$?
-	[ $code != 0 ] || gives_up
+	wait_for 'moving the machine' err.$turn 90 && gives_up
 	code=$?
 	kill -KILL $mover
 	wait $mover 2>/dev/null
