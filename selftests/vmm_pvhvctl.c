@@ -151,6 +151,12 @@ static void run_switch(void *arg, json_t *params, struct control_call *call)
 		control_done(call, NULL);
 }
 
+static void run_estimate(void *arg, json_t *params, struct control_call *call)
+{
+	note_command(arg, "estimate", params);
+	control_done(call, json_pack("{s:f, s:b}", "downtime", 0.125, "converges", 1));
+}
+
 static json_t *console_status(void *arg)
 {
 	return json_pack("{s:s, s:s*}", "kind", arg ? "file" : "control", "path", arg);
@@ -181,6 +187,8 @@ static const struct control_command commands[] = {
 	{ "clone", run_clone, { { "path", CONTROL_STRING, true } } },
 	{ "freeze", run_freeze, { { "ms", CONTROL_U64, false } } },
 	{ "thaw", run_thaw, { } },
+	{ "estimate", run_estimate, { { "bandwidth", CONTROL_U64, false }, { "downtime_ms", CONTROL_U64, false },
+				      { "period_ms", CONTROL_U64, false } } },
 	{ "switch", run_switch, { { "path", CONTROL_STRING, true } } },
 	{ }
 };
@@ -197,6 +205,7 @@ static struct control_source sources[] = {
 	{ .kind = "balloon", .name = "balloon0", .arg = "balloon", .commands = commands },
 	{ .kind = "console", .name = "serial", .status = console_status, .attach = console_attach },
 	{ .kind = "console", .name = "log", .arg = "/var/log/vm", .status = console_status },
+	{ .kind = "mover", .name = "mover", .arg = "mover", .commands = commands },
 };
 
 static void *serve(void *arg)
@@ -350,6 +359,13 @@ static void test_usage(void)
 	CTL("disk limits vm a iops=x", 1, "", "iops: no number");
 	CTL("net limits vm a iops=1", 1, "", "usage: pvhvctl net limits");
 	CTL("balloon vm x", 1, "", "'x' is not a size");
+	CTL("estimate vm --bandwidth", 1, "", "--bandwidth: bytes in a second");
+	CTL("estimate vm --downtime x", 1, "", "--downtime: milliseconds");
+	CTL("estimate vm bogus", 1, "", "usage: pvhvctl estimate");
+	CTL("evacuate", 1, "", "usage: pvhvctl evacuate");
+	CTL("evacuate unix:/x", 1, "", "'unix:/x' is no address with a port");
+	CTL("evacuate tcp:h:65536", 1, "", "no address with a port");
+	CTL("evacuate tcp:h:1 --parallel 0", 1, "", "--parallel: a number from 1 to 64");
 	CTL("stop --now", 1, "", "usage: pvhvctl stop");
 	CTL("stop vm --timeout", 1, "", "usage: pvhvctl stop");
 	CTL("stop vm --timeout 0", 1, "", "--timeout: '0' is no number");
@@ -368,13 +384,19 @@ static void test_commands(void)
 {
 	start();
 	CTL("status vm", 0, "name: inner-name\nstate: running\npid: 4321\ncpus: 2\nmemory: 536870912\nuptime: 3725.250\n"
-			    "paused_by:\ndisk: disk 0\nnet: net0\nballoon: balloon0\nconsole: serial log\n", NULL);
+			    "paused_by:\ndisk: disk 0\nnet: net0\nballoon: balloon0\nconsole: serial log\nmover: mover\n", NULL);
 	CTL("pause vm", 0, "", NULL);
 	CTL("--json resume vm", 0, "{\"state\":\"resume\"}\n", NULL);
 	CTL("reset vm", 0, "", NULL);
 	CTL("balloon vm 256M", 0, "", NULL);
 	CTL("balloon vm", 0, "name: balloon0\n", NULL);
-	ASKED("vm pause {}\nvm resume {}\nvm reset {}\nballoon target {\"target\":268435456}\n");
+	CTL("estimate vm --bandwidth 10M --downtime 50 --period 7", 0, "downtime: 0.125\nconverges: yes\n", NULL);
+	CTL("estimate vm", 0, "downtime: 0.125\nconverges: yes\n", NULL);
+	ASKED("vm pause {}\nvm resume {}\nvm reset {}\nballoon target {\"target\":268435456}\n"
+	      "mover estimate {\"bandwidth\":10485760,\"downtime_ms\":50,\"period_ms\":7}\nmover estimate {}\n");
+	/* This one cannot be moved */
+	ASSERT_EQ(ctl("evacuate tcp:127.0.0.1:1,tls=off"), 3);
+	ASSERT_MSG(strstr(err, "evacuate: 1 of 1 machines have stayed"), "%s", err);
 	stop();
 }
 
