@@ -22,6 +22,8 @@ void migrate_params_init(struct migrate_params *p)
 	p->downtime_ms = DOWNTIME_MS;
 	p->stall_ms = STALL_MS;
 	p->cache = CACHE_BYTES;
+	p->uffd = -1;
+	p->pagemap = -1;
 }
 
 const char *migrate_state_name(enum migrate_state state)

@@ -365,6 +365,49 @@ int precopy_rounds(struct precopy *p);
 /* Guest paused: the last round, and the device state */
 int precopy_stop(struct precopy *p, void **state, size_t *state_len);
 
+/* cow.c: memory as it was at one moment, while the guest goes on */
+#define COW_UNIT_PAGES	512U		/* copied at once: a huge page stays one */
+
+struct cow_copy {
+	struct cow_copy *next;
+	unsigned int block;
+	u64 first;			/* page */
+	unsigned int pages;
+	bool zero;			/* @data is not filled in */
+	u8 *data;
+};
+
+struct cow {
+	struct migrate *m;		/* [c] */
+	int uffd, pagemap;		/* [c] */
+	int stop_fd;			/* [c] ends the thread */
+	bool running, holds;
+	unsigned int nr_registered;	/* blocks */
+	u64 *entries;			/* of the page map */
+	pthread_t thread;
+
+	pthread_mutex_t lock;
+	pthread_cond_t news;
+	u8 *state[MIGRATE_BLOCKS_MAX];	/* [l] from the moment on; a byte a unit */
+	unsigned int block;		/* [l] what comes next in order */
+	u64 unit;			/* [l] */
+	unsigned int nr_taken;		/* [l] by the thread, not yet waiting */
+	unsigned int nr_copies;		/* [l] made so far */
+	struct cow_copy *unused;	/* [l] */
+	struct cow_copy *waiting, **last; /* [l] to be saved */
+	bool stopping;			/* [l] */
+};
+
+/* 0; 1: it cannot be done with this memory or on this host; or a failure.  cow_fini() in any case. */
+int cow_prepare(struct cow *c, struct migrate *m);
+/* The guest stands, and may go on after it */
+int cow_moment(struct cow *c);
+/* The next unit, NULL when all were handed out; back by cow_saved() */
+int cow_next(struct cow *c, struct cow_copy **out);
+void cow_saved(struct cow *c, struct cow_copy *copy);
+void cow_end(struct cow *c);
+void cow_fini(struct cow *c);
+
 /* state.c: the device state in parts */
 int state_put(struct stream *s, u8 *state, size_t len);
 struct state_in {

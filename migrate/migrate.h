@@ -85,6 +85,13 @@ struct migrate_ops {
 	/* Source, optional: takes @percent (0 to 99) of the guest's time away. */
 	int (*throttle)(void *vm, unsigned int percent);
 
+	/*
+	 * Source, optional: while held, memory is given back to the host only
+	 * after it was written to, so that its contents can be kept before,
+	 * and is read after it, so that there is something to protect.
+	 */
+	void (*hold)(void *vm, bool hold);
+
 	/* After pause() nothing changes memory or device state; resume() undoes it. */
 	int (*pause)(void *vm);
 	/* Source: after a failure.  Destination: the machine's first run there. */
@@ -130,6 +137,13 @@ struct migrate_params {
 	bool oneway;			/* nobody answers: a file or pipe that is read later */
 	bool sync;			/* migrate_save(): on stable storage before it is done */
 	bool running;			/* migrate_save(): the guest runs on afterwards: a snapshot */
+	/*
+	 * migrate_save() of one that runs on: a userfaultfd that may see faults
+	 * of the kernel, after its UFFDIO_API, and /proc/self/pagemap.  With
+	 * both (and memory of a kind that can be watched) the guest stands for
+	 * its device state only; else, or with -1, for the last round of copies.
+	 */
+	int uffd, pagemap;
 };
 
 void migrate_params_init(struct migrate_params *p);
@@ -161,6 +175,7 @@ struct migrate_progress {
 	uint64_t elapsed_us;
 	uint64_t expected_downtime_us;	/* if the guest were stopped now */
 	uint64_t downtime_us;		/* measured: from pause to "taken" or resume, 0 before */
+	uint64_t memory_us;		/* migrate_save(): how long writing memory took */
 };
 
 /* Whose the machine is when all is over. */

@@ -3,8 +3,9 @@
  * A machine into a file, memory laid out so that it can be mapped: pages at
  * fixed places, those of zeroes as holes.
  *  1. The head: description, blocks and where they lie.
- *  2. Memory: a page that is written again goes to the same place, so a guest
- *     may run meanwhile, and stands only for the last of it.
+ *  2. Memory, of a guest that stands, or runs meanwhile: as it was at one
+ *     moment (cow.c), or in rounds (precopy.c), where a page that is written
+ *     again goes to the same place.
  *  3. The tail: a checksum of each page, the device state, END.  A file
  *     without it is no machine.
  */
@@ -134,10 +135,10 @@ static int flush(struct save *s)
 	return 0;
 }
 
-static int save_page(struct save *s, unsigned int block, u64 page, bool again)
+/* @data may change meanwhile. */
+static int save_page(struct save *s, unsigned int block, u64 page, const u8 *data, bool again)
 {
 	u64 at = s->m->blocks.offset[block] + page * PAGE_SIZE;
-	const u8 *host = (u8 *)s->m->blocks.b[block].host + page * PAGE_SIZE;
 	u8 *copy;
 	bool zero;
 	int err;
@@ -149,7 +150,7 @@ static int save_page(struct save *s, unsigned int block, u64 page, bool again)
 			return err;
 	}
 	copy = s->run + s->run_pages * PAGE_SIZE;
-	memcpy(copy, host, PAGE_SIZE);
+	memcpy(copy, data, PAGE_SIZE);
 	s->sums[block][page] = crc32c(0, copy, PAGE_SIZE);
 	zero = page_is_zero(copy);
 	if (zero)
@@ -167,16 +168,20 @@ static int save_page(struct save *s, unsigned int block, u64 page, bool again)
 static int do_round(struct precopy *p, u32 round, bool limited)
 {
 	struct save *s = (struct save *)p;
-	u64 word, words, w;
+	u64 word, words, w, page;
 	unsigned int i;
 	int err = 0;
 
 	(void)limited;	/* whether the guest stands says it as well */
 	for (i = 0; i < p->todo.nr; i++) {
+		const u8 *host = p->m->blocks.b[i].host;
+
 		words = bitmap_words(p->todo.pages[i]);
 		for (w = 0; w < words; w++) {
-			for (word = p->todo.bits[i][w]; !err && word; word &= word - 1)
-				err = save_page(s, i, w * 64 + __builtin_ctzll(word), round > 0);
+			for (word = p->todo.bits[i][w]; !err && word; word &= word - 1) {
+				page = w * 64 + __builtin_ctzll(word);
+				err = save_page(s, i, page, host + page * PAGE_SIZE, round > 0);
+			}
 			if (err || s->m->verdict.err)
 				return err ? err : -ECANCELED;
 		}
@@ -243,11 +248,10 @@ static int put_tail(struct save *s, void *state, size_t len)
 	return err;
 }
 
-static int save_machine(struct save *s)
+/* Memory and state, in rounds or, if it is to stand, at once. */
+static int save_rounds(struct save *s, void **state, size_t *len)
 {
 	struct migrate *m = s->m;
-	void *state = NULL;
-	size_t len = 0;
 	int err;
 
 	err = precopy_init(&s->precopy, m);
@@ -257,10 +261,116 @@ static int save_machine(struct save *s)
 	s->precopy.max_rounds = MAX_ROUNDS;
 	err = m->params.running ? precopy_rounds(&s->precopy) : 0;
 	if (!err)
-		err = precopy_stop(&s->precopy, &state, &len);
+		err = precopy_stop(&s->precopy, state, len);
 	if (!err && m->params.running)
 		handle_resume(m);
 	precopy_fini(&s->precopy);
+	return err;
+}
+
+static int save_copy(struct save *s, const struct cow_copy *copy)
+{
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; !err && i < copy->pages; i++)
+		err = save_page(s, copy->block, copy->first + i,
+				copy->data + (size_t)i * PAGE_SIZE, false);
+	return err;
+}
+
+/* Holes of the file already */
+static void save_zeroes(struct save *s, const struct cow_copy *copy)
+{
+	static const u8 page[PAGE_SIZE];
+	u32 sum = crc32c(0, page, PAGE_SIZE);
+	unsigned int i;
+
+	for (i = 0; i < copy->pages; i++)
+		s->sums[copy->block][copy->first + i] = sum;
+	s->m->stats.zero += copy->pages;
+}
+
+static int save_copies(struct save *s, struct cow *c)
+{
+	struct migrate *m = s->m;
+	struct cow_copy *copy;
+	u64 left = m->blocks.bytes;
+	int err;
+
+	for (;;) {
+		pthread_mutex_lock(&m->lock);
+		m->progress.remaining = left;
+		pthread_mutex_unlock(&m->lock);
+		err = cow_next(c, &copy);
+		if (copy) {
+			if (!err && copy->zero)
+				save_zeroes(s, copy);
+			else if (!err)
+				err = save_copy(s, copy);
+			left -= (u64)copy->pages * PAGE_SIZE;
+			cow_saved(c, copy);
+		}
+		if (err || !copy)
+			break;
+	}
+	cow_end(c);
+	return err || !s->run_pages ? err : flush(s);
+}
+
+/* The guest's one stop: state comes first, since saving it may write to memory. */
+static int cow_stop(struct cow *c, void **state, size_t *len)
+{
+	struct migrate *m = c->m;
+	int err;
+
+	err = handle_pause(m);
+	if (err)
+		return err;
+	handle_state(m, MIGRATE_STOPPED);
+	err = m->ops->save(m->vm, state, len);
+	if (err)
+		return verdict(&m->verdict, err, "the devices' state cannot be saved: %s",
+			       strerror(-err));
+	err = cow_moment(c);
+	if (!err)
+		handle_resume(m);
+	return err;
+}
+
+/* 1: not with this machine */
+static int save_moment(struct save *s, void **state, size_t *len)
+{
+	struct migrate *m = s->m;
+	struct cow cow;
+	int err;
+
+	err = cow_prepare(&cow, m);
+	handle_state(m, MIGRATE_MEMORY);
+	if (!err)
+		err = cow_stop(&cow, state, len);
+	if (!err) {
+		handle_state(m, MIGRATE_MEMORY);
+		err = save_copies(s, &cow);
+	}
+	cow_fini(&cow);
+	return err;
+}
+
+static int save_machine(struct save *s)
+{
+	struct migrate *m = s->m;
+	u64 begin = now_ns();
+	void *state = NULL;
+	size_t len = 0;
+	int err;
+
+	err = m->params.running ? save_moment(s, &state, &len) : 1;
+	if (err > 0)
+		err = save_rounds(s, &state, &len);
+	pthread_mutex_lock(&m->lock);
+	m->progress.memory_us = (now_ns() - begin) / NSEC_PER_USEC;
+	pthread_mutex_unlock(&m->lock);
 	if (!err)
 		err = put_tail(s, state, len);
 	if (!err)

@@ -6,8 +6,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "../migrate/verify.h"
 #include "fakevm.h"
@@ -146,14 +149,14 @@ static void test_snapshot(void)
 }
 
 /* One that keeps what it was when it was paused has the same in the file */
-static uint8_t *at_pause;
+static uint8_t at_pause[40 * MIB];
 
 static int pause_and_keep(void *arg)
 {
 	struct fakevm *vm = arg;
 
 	fake_pause(vm);
-	at_pause = malloc(vm->size[0]);
+	ASSERT_LE(vm->size[0], sizeof(at_pause));
 	memcpy(at_pause, vm->ram[0], vm->size[0]);
 	return 0;
 }
@@ -172,10 +175,160 @@ static void test_snapshot_moment(void)
 	ASSERT_MSG(!save(&a, fd), "%s", a.result.why);
 	ASSERT_MSG(!restore(&b, fd, true, why), "%s", why);
 	ASSERT(!memcmp(at_pause, b.vm.ram[0], b.vm.size[0]));
-	free(at_pause);
 	machine_fini(&a);
 	machine_fini(&b);
 	close(fd);
+}
+
+/* By copies on write. Without the right to see faults of the kernel, or such memory, it is done by rounds, as above */
+static bool watch(struct machine *m)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
+
+	m->params.running = true;
+	m->params.uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	m->params.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return m->params.uffd >= 0 && m->params.pagemap >= 0 && !ioctl(m->params.uffd, UFFDIO_API, &api);
+}
+
+static void watch_end(struct machine *m)
+{
+	close(m->params.uffd);
+	close(m->params.pagemap);
+}
+
+/* As a guest's balloon does in the middle of it: what has gone by then is still saved */
+static atomic_int holds;
+static uint8_t *give_back;
+
+static void hold(void *arg, bool on)
+{
+	holds += on ? 1 : -1;
+}
+
+static int resume_and_discard(void *arg)
+{
+	volatile uint8_t *p;
+
+	for (p = give_back; p < give_back + 64 * FAKE_PAGE; p += FAKE_PAGE)
+		*p = *p;
+	ASSERT_OK(madvise(give_back, 64 * FAKE_PAGE, MADV_DONTNEED));
+	return fake_resume(arg);
+}
+
+static void snapshot_cow(unsigned int rate, int advice)
+{
+	char why[MIGRATE_WHY_MAX];
+	struct machine a, b;
+	struct verify v;
+	unsigned int i;
+	int fd;
+
+	memset(at_pause, 1, sizeof(at_pause));
+	for (i = 0; i < 2; i++) {
+		fd = new_file();
+		machine_init(&a, true, 40 * MIB, 9 * FAKE_PAGE);
+		machine_init(&b, false, 40 * MIB, 9 * FAKE_PAGE);
+		if (!watch(&a))
+			SKIP("no userfaultfd that sees faults of the kernel");
+		/* Some of it has never been there, and comes before, at and after the moment */
+		ASSERT_OK(madvise(a.vm.ram[0], 40 * MIB, advice));
+		ASSERT_OK(madvise(a.vm.ram[0] + 13 * MIB, 20 * MIB, MADV_DONTNEED));
+		a.ops.pause = pause_and_keep;
+		a.ops.resume = resume_and_discard;
+		a.ops.hold = hold;
+		a.ops.dirty_start = NULL;	/* is not called */
+		give_back = a.vm.ram[0] + 3 * MIB;
+		fakevm_run(&a.vm, 40 * MIB / FAKE_PAGE, rate);
+		usleep(2000);
+		ASSERT_MSG(!save(&a, fd), "%s", a.result.why);
+		ASSERT(a.vm.running && !a.vm.paused && !holds);
+		tap_diag("stopped for %llu us, %llu us of writing memory", (unsigned long long)a.result.progress.downtime_us,
+			 (unsigned long long)a.result.progress.memory_us);
+		ASSERT_MSG(!check(fd, &v), "byte %llu: %s", (unsigned long long)v.at, v.why);
+		ASSERT_MSG(!restore(&b, fd, true, why), "%s", why);
+		ASSERT(!memcmp(at_pause, b.vm.ram[0], b.vm.size[0]));
+		/* and once more, of the same descriptors */
+		ASSERT_EQ(ftruncate(fd, 0) | (int)lseek(fd, 0, SEEK_SET), 0);
+			ASSERT_MSG(!save(&a, fd), "%s", a.result.why);
+		ASSERT_MSG(!restore(&b, fd, true, why), "%s", why);
+		ASSERT(!memcmp(at_pause, b.vm.ram[0], b.vm.size[0]));
+			watch_end(&a);
+		machine_fini(&a);
+		machine_fini(&b);
+		close(fd);
+	}
+}
+
+static void test_snapshot_cow(void)
+{
+	snapshot_cow(1, MADV_HUGEPAGE);
+	snapshot_cow(40, MADV_NOHUGEPAGE);
+	snapshot_cow(0, MADV_HUGEPAGE);
+}
+
+/* The file has no room, or somebody cancels: whoever wants to write is let go */
+static void test_snapshot_cow_fails(void)
+{
+	struct migrate *handle;
+	struct machine a;
+	uint64_t written;
+	int fd, i;
+
+	signal(SIGXFSZ, SIG_IGN);
+	for (i = 0; i < 12; i++) {
+		struct rlimit rl = { 6 * MIB, RLIM_INFINITY };
+
+		fd = new_file();
+		machine_init(&a, true, 40 * MIB, 0);
+		if (!watch(&a))
+			SKIP("no userfaultfd that sees faults of the kernel");
+		fakevm_run(&a.vm, 40 * MIB / FAKE_PAGE, 0);
+		if (i % 2)
+			ASSERT_OK(setrlimit(RLIMIT_FSIZE, &rl));
+		ASSERT_EQ(migrate_save(&handle, &a.ops, &a.vm, &a.params, fd), 0);
+		usleep(i * 1500);
+		if (i % 2 == 0)
+			migrate_cancel(handle);
+		migrate_wait(handle, &a.result);
+		rl.rlim_cur = RLIM_INFINITY;
+		ASSERT_OK(setrlimit(RLIMIT_FSIZE, &rl));
+		ASSERT(a.vm.running);
+		written = a.vm.written;
+		while (a.vm.written < written + 1000)
+			usleep(100);
+		watch_end(&a);
+		machine_fini(&a);
+		close(fd);
+	}
+}
+
+/* A machine that came from a file and is mapped: such memory cannot be watched */
+static void test_snapshot_of_clone(void)
+{
+	char why[MIGRATE_WHY_MAX], path[] = "/var/tmp/migrate_file.XXXXXX";
+	struct machine a, b, c;
+	int file = ASSERT_OK(mkstemp(path)), fd = new_file();
+
+	unlink(path);
+	machine_init(&a, true, 16 * MIB, 0);
+	machine_init(&b, false, 16 * MIB, 0);
+	machine_init(&c, false, 16 * MIB, 0);
+	ASSERT_EQ(save(&a, file), 0);
+	ASSERT_MSG(!restore(&b, file, true, why), "%s", why);
+	b.vm.is_source = true;
+	b.ops.pause = pause_and_keep;
+	watch(&b);
+	fakevm_run(&b.vm, 4000, 20);
+	ASSERT_MSG(!save(&b, fd), "%s", b.result.why);
+	ASSERT_MSG(!restore(&c, fd, true, why), "%s", why);
+	ASSERT(!memcmp(at_pause, c.vm.ram[0], c.vm.size[0]));
+	watch_end(&b);
+	machine_fini(&a);
+	machine_fini(&b);
+	machine_fini(&c);
+	close(fd);
+	close(file);
 }
 
 /* Many machines from one file */
@@ -382,6 +535,9 @@ static const struct tap_test tests[] = {
 	TEST(suspend_read),
 	TEST(snapshot),
 	TEST(snapshot_moment),
+	TEST(snapshot_cow),
+	TEST(snapshot_cow_fails),
+	TEST(snapshot_of_clone),
 	TEST(clones),
 	TEST(pipe),
 	TEST(disk_full),
