@@ -3,8 +3,8 @@
  * The guest device (linux/pvhv_para.h, 5).
  *  1. A panic is told to the host.
  *  2. After a restore, or in a clone: the random number generator takes a new
- *     seed, the clock is set, user space is told (NEW_VMGENID=1, as the ACPI
- *     device of that name does).
+ *     seed, the clock is set, networks take their new addresses, user space is
+ *     told (NEW_VMGENID=1, as the ACPI device of that name does).
  *  3. File systems are frozen and thawed on request, and thawed when the host
  *     forgets to.
  */
@@ -119,6 +119,7 @@ static void renew(struct guest *g)
 	g->renewals = le32_to_cpu((__force __le32)c.renewals);
 	reseed(c.identity, sizeof(c.identity));
 	set_clock(le64_to_cpu((__force __le64)c.clock_ns));
+	pvhv_take_addresses();
 	kobject_uevent_env(&vdev->dev.kobj, KOBJ_CHANGE, env);
 	pr_info("pvhv_guest: this machine was restored or cloned\n");
 }

@@ -9,4 +9,7 @@
 int pvhv_freeze_all(void);
 int pvhv_thaw_all(void);
 
+/* address.c: networks' addresses, as the host has them now. */
+void pvhv_take_addresses(void);
+
 #endif /* PVHV_GUEST_H */

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verifies that a machine can be put into a file and go on from it: a stock guest with two CPUs, a disk, a port and vector state
-# of each CPU at work is snapshotted (it runs on), suspended (pvhv-run ends with status 0) and restored, twice; its boot ID and its
-# counters go on, sums over its memory agree, its disk works. A copy of the snapshot can be restored as well. What is damaged,
+# of each CPU at work is snapshotted (it runs on, and has stood still for little of the time), suspended (pvhv-run ends with status 0) and restored, twice; its boot ID and its
+# counters go on, sums over its memory agree, its kernel knows that this is another life, its disk works. A copy of the snapshot can be restored as well. What is damaged,
 # cut off or already there is refused with one line, and leaves the machine running.
 #
 # Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
@@ -64,7 +64,7 @@ first=$(sha256sum </tmp/data)
 i=0
 while :; do
 	i=$((i + 1))
-	echo "tick $i $id sums $(wc -l </tmp/sums 2>/dev/null)"
+	echo "tick $i $id sums $(wc -l </tmp/sums 2>/dev/null) forks $(dmesg | grep -c 'virtual machine fork')"
 	if [ -b /dev/vda ]; then
 		echo "record $i" | dd of=/dev/vda bs=512 seek=$i conv=sync,fsync 2>/dev/null
 		[ "$(dd if=/dev/vda bs=512 skip=$i count=1 iflag=direct 2>/dev/null | head -n 1)" = "record $i" ] || echo "DISK DIFFERS"
@@ -90,6 +90,9 @@ start() { # ARG...
 	vmm=$!
 }
 
+# figure NAME: of the machine's last words, in microseconds
+figure() { sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" says | tail -n 1 | awk '{ printf "%d\n", $1 * 1000000 }'; }
+
 echo "TAP version 13"
 log=log
 start --kernel "$kernel" --initrd guest.cpio --memory 192M --cpus 2 --disk path=disk.img --port name=p,none --rng \
@@ -98,11 +101,15 @@ wait_for "tick 3 " log
 result $? "a stock guest runs"
 id=$(sed -n 's/.*tick 1 \([0-9a-f-]*\) .*/\1/p' log)
 
-"$ctl" snapshot vm one.pvhv >says 2>&1 && [ ! -s says ]
+"$ctl" --json snapshot vm one.pvhv >says 2>&1
 code=$?
 saved=$(tick log)
 goes_on log "$saved" "$id" || code=1
 result $code "snapshot: it runs on"
+stopped=$(figure downtime)
+wrote=$(figure memory_seconds)
+[ "${wrote:-0}" -gt 0 ] && [ "$((stopped * 5))" -lt "$wrote" ]
+result $? "it stood still for $stopped us, writing its memory took $wrote us"
 "$ctl" snapshot vm one.pvhv >says 2>&1
 [ $? = 1 ] && [ "$(wc -l <says)" = 1 ] && grep -q 'is there already' says
 result $? "a file that is there is not overwritten"
@@ -128,6 +135,8 @@ log=log2
 start --restore two.pvhv
 goes_on log2 "$at" "$id" && [ "$(sums log2)" -gt "$done" ]
 result $? "restore: the same boot goes on"
+grep -q 'forks 1' log2 && ! grep -q 'forks 1' log
+result $? "its kernel was told, and has made new entropy"
 "$ctl" suspend vm three.pvhv >says 2>&1
 code=$?
 wait $vmm || code=1

@@ -1297,6 +1297,70 @@ static void test_round_trip(void)
 	free(second);
 }
 
+/* A clone has another address, and no link until its driver has set that; its owner may turn it on before. */
+static void test_clone(void)
+{
+	struct fakenet *second = calloc(1, sizeof(*second));
+	struct state st;
+	u8 mac[6];
+
+	ctrl_queue = 2;
+	start("tap=x,mac=52:54:00:00:00:01", DEFAULTS | MERGE);
+	virtio_pause(v);
+	pump();
+	save(&st);
+	virtio_close(v);
+	loop_fini();
+	virtio_device_ops()->destroy(&v->dev);
+
+	create("tap=x,mac=52:54:00:00:00:77", second);
+	ASSERT_EQ(load(&st), 0);
+	virtio_net_renumber(v);
+	ASSERT_EQ(link_status(), 0);
+	virtio_config_read(v, 0, mac, 6);
+	ASSERT(!memcmp(mac, "\x52\x54\0\0\0\x77", 6));
+	ASSERT_EQ(loop_init(woken, NULL), 0);
+	virtio_open(v);
+	pump();
+	ASSERT(v->started);
+	ASSERT(!memcmp(second->filter.mac[0], "\x52\x54\0\0\0\1", 6));
+	ASSERT(!net_link_up(net));
+	/* saved and loaded like this it still is */
+	state_free(&st);
+	virtio_pause(v);
+	pump();
+	save(&st);
+	virtio_resume(v);
+	pump();
+	GOOD(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 2, 1, 2, 3, 4, 5);
+	ASSERT(!net_link_up(net));
+	GOOD(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, 0x52, 0x54, 0, 0, 0, 0x77);
+	ASSERT(net_link_up(net));
+	ASSERT_EQ(link_status(), VIRTIO_NET_S_LINK_UP);
+	ASSERT(!memcmp(second->filter.mac[0], "\x52\x54\0\0\0\x77", 6));
+	virtio_close(v);
+	loop_fini();
+	virtio_device_ops()->destroy(&v->dev);
+
+	create("tap=x,mac=52:54:00:00:00:78", second);
+	ASSERT_EQ(load(&st), 0);
+	ASSERT(!net_link_up(net) && !link_status());
+	ASSERT_EQ(loop_init(woken, NULL), 0);
+	virtio_open(v);
+	pump();
+	net_set_link(net, true);
+	ASSERT(net_link_up(net) && link_status() == VIRTIO_NET_S_LINK_UP);
+	/* the next driver begins with the device's own */
+	virtio_set_status(v, 0);
+	pump();
+	ASSERT(!memcmp(net->mac, "\x52\x54\0\0\0\x77", 6));
+	virtio_close(v);
+	loop_fini();
+	virtio_device_ops()->destroy(&v->dev);
+	state_free(&st);
+	free(second);
+}
+
 static u32 seed = 1;
 
 static u32 rnd(void)
@@ -1465,6 +1529,7 @@ static const struct tap_test tests[] = {
 	TEST(ctrl_queues),
 	TEST(link_and_announce),
 	TEST(round_trip),
+	TEST(clone),
 	TEST(load_damaged),
 	TEST(real_tap),
 };

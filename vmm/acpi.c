@@ -6,7 +6,8 @@
  * The machine is hardware-reduced (ACPI 6.4, 4.1): no PM timer, no fixed
  * events, no SCI, which lets a stock kernel skip the PIC, the PIT and their
  * probing.  Power-off is the sleep control register, reset the FADT's reset
- * register, the power button an event of the GED.
+ * register; the power button and a new generation ID (identity.c) are events
+ * of the GED.
  */
 #include <errno.h>
 #include <string.h>
@@ -112,18 +113,53 @@ static void real_time_clock(struct aml *a)
 	aml_end(a, dev);
 }
 
-/* The event device reads which events there are, which clears them. */
 static void power_button_device(struct aml *a)
 {
-	static const u8 store_local0[] = { 0x70 };	/* Store (x, Local0) */
+	struct aml_block dev = aml_device(a, "PWRB");
+
+	aml_name_eisaid(a, "_HID", "PNP0C0C");
+	aml_end(a, dev);
+}
+
+/* "Virtual Machine Generation ID", Microsoft, 2012: drivers go by the _CID. */
+static void generation_device(struct aml *a)
+{
+	struct aml_block dev = aml_device(a, "VGEN"), address;
+
+	aml_name_string(a, "_HID", "PVHV0001");
+	aml_name_string(a, "_CID", "VM_Gen_Counter");
+	aml_name_string(a, "_DDN", "VM_Gen_Counter");
+	aml_name(a, "ADDR");
+	address = aml_package(a, 2);
+	aml_integer(a, (u32)IDENTITY_GPA);
+	aml_integer(a, IDENTITY_GPA >> 32);
+	aml_end(a, address);
+	aml_end(a, dev);
+}
+
+static void notify_if(struct aml *a, u8 event, const char *device)
+{
 	static const u8 local0 = 0x60;
 	static const u8 and_op = 0x7b;
 	static const u8 notify = 0x86;
-	struct aml_block dev, res, field, method, cond;
+	struct aml_block cond = aml_if(a);
 
-	dev = aml_device(a, "PWRB");
-	aml_name_eisaid(a, "_HID", "PNP0C0C");
-	aml_end(a, dev);
+	aml_byte(a, and_op);
+	aml_byte(a, local0);
+	aml_integer(a, event);
+	aml_integer(a, 0);			/* no target */
+	aml_byte(a, notify);
+	aml_path(a, device);
+	aml_integer(a, 0x80);
+	aml_end(a, cond);
+}
+
+/* The event device reads which events there are, which clears them. */
+static void event_device(struct aml *a)
+{
+	static const u8 store = 0x70;		/* Store (x, Local0) */
+	static const u8 local0 = 0x60;
+	struct aml_block dev, res, field, method;
 
 	dev = aml_device(a, "GED");
 	aml_name_string(a, "_HID", "ACPI0013");
@@ -135,18 +171,11 @@ static void power_button_device(struct aml *a)
 	aml_field_unit(a, "EVTS", 8);
 	aml_end(a, field);
 	method = aml_method(a, "_EVT", 1, true);
-	aml_bytes(a, store_local0, sizeof(store_local0));
+	aml_byte(a, store);
 	aml_path(a, "EVTS");
 	aml_byte(a, local0);
-	cond = aml_if(a);
-	aml_byte(a, and_op);
-	aml_byte(a, local0);
-	aml_integer(a, 1);
-	aml_integer(a, 0);			/* no target */
-	aml_byte(a, notify);
-	aml_path(a, "\\_SB.PWRB");
-	aml_integer(a, 0x80);
-	aml_end(a, cond);
+	notify_if(a, POWER_EVENT_BUTTON, "\\_SB.PWRB");
+	notify_if(a, POWER_EVENT_GENERATION, "\\_SB.VGEN");
 	aml_end(a, method);
 	aml_end(a, dev);
 }
@@ -210,6 +239,8 @@ static u8 *build_dsdt(struct builder *b, u32 pci_slots)
 	serial_port(&a);
 	real_time_clock(&a);
 	power_button_device(&a);
+	generation_device(&a);
+	event_device(&a);
 	if (pci_slots)
 		pci_bridge(&a, pci_slots);
 	aml_end(&a, scope);

@@ -109,17 +109,31 @@ static const char *reason_of(int status)
 	}
 }
 
+/* As the guest finds it. */
+static json_t *generation_id(const struct vm *vm)
+{
+	char text[2 * IDENTITY_LEN + 1] = "";
+	u8 id[IDENTITY_LEN];
+	unsigned int i;
+
+	if (!identity_get(vm, id))
+		for (i = 0; i < IDENTITY_LEN; i++)
+			snprintf(text + 2 * i, 3, "%02x", id[i]);
+	return json_string(text);
+}
+
 static json_t *vm_status(void *arg)
 {
 	struct vm *vm = arg;
 	json_t *obj;
 
-	obj = json_pack("{s:s, s:s, s:i, s:f, s:i, s:I, s:s, s:o}",
+	obj = json_pack("{s:s, s:s, s:i, s:f, s:i, s:I, s:s, s:o, s:o}",
 			"version", VMM_VERSION, "state", state_name(vm),
 			"pid", getpid(), "uptime", uptime(),
 			"cpus", vm->nr_vcpus,
 			"memory", (json_int_t)vm->opt->memory,
 			"device", vm->opt->dev,
+			"generation_id", generation_id(vm),
 			"paused_by", owner_names(vm->pause.owners));
 	if (obj && vm_stopping(vm) &&
 	    (json_object_set_new(obj, "exit_status",

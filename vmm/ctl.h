@@ -103,6 +103,9 @@ int ctl_follow(const struct ctl_follow *how);
 int ctl_suspend(int argc, char **argv);
 int ctl_snapshot(int argc, char **argv);
 
+/* ctl_clone.c: many machines of a saved one. */
+int ctl_clone(int argc, char **argv);
+
 /* ctl_migrate.c: a machine goes to another host. */
 int ctl_migrate(int argc, char **argv);
 int ctl_tls(int argc, char **argv);

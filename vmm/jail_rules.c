@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/if_tun.h>
+#include <linux/userfaultfd.h>
 #include <linux/vhost.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -184,6 +185,9 @@ static const struct {
 	{ KVM_SET_USER_MEMORY_REGION, M, JAIL_MOVE },
 	{ KVM_GET_DIRTY_LOG, M, JAIL_MOVE },
 	{ KVM_CLEAR_DIRTY_LOG, M, JAIL_MOVE },
+	{ UFFDIO_REGISTER, M, JAIL_MOVE },
+	{ UFFDIO_UNREGISTER, M, JAIL_MOVE },
+	{ UFFDIO_WRITEPROTECT, M, JAIL_MOVE },
 	/* The terminal, put back also when something crashes. */
 	{ TCGETS, M | V, 0 },
 	{ TCSETS, M | V, 0 },

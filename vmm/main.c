@@ -85,6 +85,8 @@ static int build(struct vm *vm, const struct image *kernel,
 	if (!ret)
 		ret = boot_load(vm, kernel, initrd);
 	if (!ret)
+		ret = identity_make(vm);
+	if (!ret)
 		ret = vm_add_vcpus(vm);
 	return ret;
 }

@@ -152,19 +152,47 @@ int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len)
 	return 0;
 }
 
+void mem_hold(struct mem *mem, bool hold)
+{
+	mem->held = hold;
+}
+
+/* As a write, each fault is seen by who keeps the page. */
+static void touch(uintptr_t start, uintptr_t end)
+{
+	for (; start < end; start += MEM_LOG_PAGE)
+		__atomic_fetch_or((u8 *)start, 0, __ATOMIC_RELAXED);
+}
+
 /*
  * The host may have it back: what of it is whole pages reads as zeroes from
  * now on.  Advice: a host that cannot keeps it.
+ *
+ * Where a file is mapped, its pages would come back; there memory takes its
+ * place, in large pieces, since the kernel counts them.
  */
 void mem_release(const struct mem *mem, void *host, u64 len)
 {
-	uintptr_t start = ALIGN_UP((uintptr_t)host, mem->page);
-	uintptr_t end = ALIGN_DOWN((uintptr_t)host + len, mem->page);
+	u64 page = mem->restored && mem->page < HUGE_ALIGN ? HUGE_ALIGN :
+							     mem->page;
+	uintptr_t start = ALIGN_UP((uintptr_t)host, page);
+	uintptr_t end = ALIGN_DOWN((uintptr_t)host + len, page);
 
 	if (start >= end)
 		return;
-	madvise((void *)start, end - start,
-		mem->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED);
+	if (mem->held)
+		touch(start, end);
+	if (mem->fd >= 0)
+		madvise((void *)start, end - start, MADV_REMOVE);
+	else if (!mem->restored)
+		madvise((void *)start, end - start, MADV_DONTNEED);
+	else if (mmap((void *)start, end - start, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+		      -1, 0) == MAP_FAILED)
+		return;
+	/* What is to be protected needs entries, if of the page of zeroes. */
+	if (mem->held)
+		madvise((void *)start, end - start, MADV_POPULATE_READ);
 	mem_wrote(mem, (void *)start, end - start);
 }
 

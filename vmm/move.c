@@ -37,6 +37,7 @@ static struct {
 	int fd;				/* [m] the file, or -1 */
 	struct migrate *m;		/* [m] NULL: nothing goes on */
 	enum move_what what;		/* [m] */
+	struct move_watch watch;	/* [c] */
 	bool unknown;			/* [m] nobody can say whose it is: held */
 	bool closing;			/* [m] */
 	struct letter over;		/* of the library, when all is done */
@@ -45,7 +46,7 @@ static struct {
 	struct loop_op order_op;	/* [m] */
 	struct loop_op tick_op;		/* [m] */
 	struct control_source source;
-} mover = { .client = -1, .fd = -1 };
+} mover = { .client = -1, .fd = -1, .watch = { -1, -1 } };
 
 /* 1. The client. */
 
@@ -156,10 +157,11 @@ static void finish(struct letter *letter)
 		tell("failed", "{s:s, s:i, s:b}", "message", result.why, "errno",
 		     -result.err, "runs", result.owner == MIGRATE_HERE);
 	} else {
-		tell("done", "{s:I, s:f, s:f, s:i, s:I}",
+		tell("done", "{s:I, s:f, s:f, s:f, s:i, s:I}",
 		     "bytes", (json_int_t)result.progress.bytes,
 		     "seconds", result.progress.elapsed_us / 1e6,
 		     "downtime", result.progress.downtime_us / 1e6,
+		     "memory_seconds", result.progress.memory_us / 1e6,
 		     "rounds", (int)result.progress.round + 1,
 		     "memory", (json_int_t)result.progress.total);
 	}
@@ -255,6 +257,9 @@ static int start(enum move_what what, struct migrate_params *params)
 		mover.fd = -1;
 		ret = migrate_send(&mover.m, ops, mover.vm, params);
 	} else {
+		params->running = what == MOVE_SNAPSHOT;
+		params->uffd = mover.watch.uffd;
+		params->pagemap = mover.watch.pagemap;
 		ret = migrate_save(&mover.m, ops, mover.vm, params, mover.fd);
 	}
 	if (ret)
@@ -475,6 +480,7 @@ int move_open(struct vm *vm)
 		.status = status, .metrics = metrics, .commands = commands,
 	};
 	control_add(&mover.source);
+	move_watch_open(vm, &mover.watch);
 	return move_out_open(vm);
 }
 
@@ -496,5 +502,6 @@ void move_close(struct vm *vm)
 	loop_cancel(&mover.tick_op);
 	drop_client();
 	control_remove(&mover.source);
+	move_watch_close(&mover.watch);
 	mover.vm = NULL;
 }

@@ -51,6 +51,15 @@ int move_blocks_fresh(void *vm, struct migrate_block *list, unsigned int max);
 int move_check_devices(struct vm *vm, const struct migrate_facts *facts,
 		       char *why);
 
+/* move_watch.c: for snapshots; -1: not to be had. */
+struct move_watch {
+	int uffd;
+	int pagemap;
+};
+
+void move_watch_open(struct vm *vm, struct move_watch *watch);
+void move_watch_close(struct move_watch *watch);
+
 /* move.c: out of here, by command. */
 int move_open(struct vm *vm);
 void move_close(struct vm *vm);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "move.h"
+#include "net.h"
 #include "virtio.h"
 
 static struct {
@@ -117,6 +118,7 @@ static int op_load(void *vm, const void *data, size_t len, char *why)
 	move_listen(why);
 	ret = vm_load(vm, data, len, false);
 	move_listen(NULL);
+	((struct vm *)vm)->mem.restored = true;
 	return ret;
 }
 
@@ -141,9 +143,9 @@ int move_restore(struct vm *vm, struct options *opt, int (*build)(struct vm *vm)
 	/* Huge pages cannot be a file's: those are read. */
 	ret = migrate_restore(&ops, vm, fd, true, why);
 	close(fd);
-	if (!ret && vm_renew(vm))
-		ret = fail(-EIO, "--restore: no random numbers for the guest");
-	else if (ret)
-		ret = fail(ret, "--restore: '%s': %s", opt->restore, why);
-	return ret;
+	if (!ret && opt->clone)
+		nets_renumber(vm);
+	if (!ret)
+		return identity_renew(vm);
+	return fail(ret, "--restore: '%s': %s", opt->restore, why);
 }

@@ -2,7 +2,8 @@
 /*
  * What the library asks of a machine that leaves, in threads of its own.
  *  1. Standing still and its state: errands of the main thread.
- *  2. Which pages were written: the kernel's log, and our own (mem.c).
+ *  2. Which pages were written: the kernel's log, and our own (mem.c); and
+ *     that none goes before it could be copied.
  *  3. Connections, which whoever wants the move has to make.
  *  4. Disks, which only one host may have.
  */
@@ -208,6 +209,18 @@ int move_out_clear(struct vm *vm, unsigned int block, u64 count,
 	return vm->manual_log ? op_dirty_clear(vm, block, 0, count, bitmap) : 0;
 }
 
+static int run_hold(struct errand *e)
+{
+	mem_hold(&out.vm->mem, *(bool *)e->arg);
+	return 0;
+}
+
+static void op_hold(void *vm, bool hold)
+{
+	(void)vm;
+	errand_run(run_hold, &hold);
+}
+
 static int run_throttle(struct errand *e)
 {
 	return vm_throttle(out.vm, *(unsigned int *)e->arg);
@@ -338,6 +351,7 @@ static struct migrate_ops ops = {
 	.dirty_start = op_dirty_start,
 	.dirty_fetch = op_dirty_fetch,
 	.dirty_stop = op_dirty_stop,
+	.hold = op_hold,
 	.throttle = op_throttle,
 	.pause = op_pause,
 	.resume = op_resume,

@@ -237,9 +237,20 @@ void net_lost(struct net *net, const char *why)
 
 void net_set_link(struct net *net, bool up)
 {
-	if (net->up == up)
+	if (net->up == up && !(up && net->alien))
 		return;
 	net->up = up;
+	/* Whoever says so knows what he does. */
+	if (up)
+		net->alien = false;
+	link_changed(net);
+}
+
+void net_settle(struct net *net)
+{
+	if (!net->alien)
+		return;
+	net->alien = false;
 	link_changed(net);
 }
 
@@ -390,6 +401,7 @@ struct net *net_new(const struct net_options *opt, const char *vm_name,
 		memcpy(net->mac, opt->mac, ETH_ALEN);
 	else if (net_mac_choose(vm_name, index, net->mac))
 		goto err;
+	memcpy(net->given_mac, net->mac, ETH_ALEN);
 	return net;
 err:
 	free(net);

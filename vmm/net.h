@@ -158,12 +158,14 @@ struct net {
 	char label[16];			/* [c] "net0", in messages */
 	char ifname[16];		/* [c] the tap's, or empty */
 	u8 mac[ETH_ALEN];		/* [m] */
+	u8 given_mac[ETH_ALEN];		/* [c] of its options, or its machine's name */
 	u32 mtu;			/* [c] 0: not known */
 	u32 offload_max;		/* [c] what set_offload() can do */
 	bool header_used;		/* [c] does what headers ask for */
 	bool many;			/* [m] ops->send_many() is of use */
 	bool up;			/* [m] as the machine's owner set it */
 	bool gone;			/* [m] the host's side went away */
+	bool alien;			/* [m] the guest has another machine's address */
 	bool foreign;			/* [m] the host's kernel moves the frames */
 	unsigned int nr_queues;		/* [c] */
 	unsigned int nr_active;		/* [m] 0: stopped */
@@ -194,8 +196,10 @@ void net_set_link(struct net *net, bool up);
 void net_set_limit(struct net *net, u64 bps);
 static inline bool net_link_up(const struct net *net)
 {
-	return net->up && !net->gone;
+	return net->up && !net->gone && !net->alien;
 }
+/* The guest of a clone has taken the address that is its own. */
+void net_settle(struct net *net);
 
 /* One frame behind its header; 0 and -EAGAIN as in struct net_ops. */
 int net_send(struct net *net, unsigned int queue, const struct iovec *iov,
@@ -235,6 +239,7 @@ void net_control_remove(struct control_source *src);
 /* nets.c: all of a machine's. */
 int nets_create(struct vm *vm);
 void nets_announce(struct vm *vm);
+void nets_renumber(struct vm *vm);	/* of a clone, that has been loaded */
 void nets_close(struct vm *vm);
 
 #endif /* PVHV_NET_H */

@@ -45,6 +45,15 @@ void nets_announce(struct vm *vm)
 			net_announce(vm->net_sources[i]->arg);
 }
 
+void nets_renumber(struct vm *vm)
+{
+	struct virtio *v;
+
+	for (v = vm->virtios; v; v = v->next)
+		if (v->ops->id == VIRTIO_ID_NET)
+			virtio_net_renumber(v);
+}
+
 /* Before the devices go, which own the host halves. */
 void nets_close(struct vm *vm)
 {

@@ -19,7 +19,7 @@
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
 	OPT_EXIT_PORT, OPT_RNG, OPT_PORT, OPT_BALLOON, OPT_SANDBOX, OPT_USER,
-	OPT_CHROOT, OPT_RESTORE, OPT_INCOMING, OPT_BUS, OPT_HELP, OPT_VERSION
+	OPT_CHROOT, OPT_RESTORE, OPT_CLONE, OPT_INCOMING, OPT_BUS, OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -42,6 +42,7 @@ static const struct option longs[] = {
 	{ "user", required_argument, NULL, OPT_USER },
 	{ "chroot", required_argument, NULL, OPT_CHROOT },
 	{ "restore", required_argument, NULL, OPT_RESTORE },
+	{ "clone", no_argument, NULL, OPT_CLONE },
 	{ "incoming", required_argument, NULL, OPT_INCOMING },
 	{ "dev", required_argument, NULL, OPT_DEV },
 	{ "dry-run", no_argument, NULL, OPT_DRY_RUN },
@@ -89,6 +90,8 @@ void options_help(void)
 	      "      --chroot DIR       see only that directory then (root only)\n"
 	      "      --restore FILE         go on with a machine that was saved: its own options hold\n"
 	      "                         where none are given here\n"
+	      "      --clone            it is another machine than the one that was saved: its\n"
+	      "                         networks get addresses of their own, by its --name\n"
 	      "      --incoming ADDRESS     take over a machine that pvhvctl migrate sends:\n"
 	      "                         tcp:ADDRESS:PORT[,tls_dir=DIR|,tls=off], unix:PATH\n"
 	      "      --sandbox on|off   no privileges, and only the system calls that are needed,\n"
@@ -373,6 +376,9 @@ static int parse_one(struct options *opt, int c)
 	case OPT_RESTORE:
 		opt->restore = optarg;
 		return 0;
+	case OPT_CLONE:
+		opt->clone = true;
+		return 0;
 	case OPT_INCOMING:
 		opt->incoming = optarg;
 		return 0;
@@ -491,6 +497,8 @@ static int check_all(const struct options *opt)
 	if (opt->incoming && (opt->kernel || opt->restore))
 		return fail(-EINVAL, "--incoming: the machine that comes has its kernel and its state: leave out %s",
 			    opt->kernel ? "--kernel" : "--restore");
+	if (opt->clone && !opt->restore)
+		return fail(-EINVAL, "--clone: of what: name a saved machine with --restore FILE");
 	if (opt->incoming && opt->dry_run)
 		return fail(-EINVAL, "--incoming: cannot be tried by --dry-run: a failed migration harms nobody");
 	if (opt->restore && opt->dry_run)
@@ -539,6 +547,7 @@ static void keep_process(struct options *opt, const struct options *own)
 	opt->chroot = own->chroot;
 	opt->no_sandbox = own->no_sandbox;
 	opt->restore = own->restore;
+	opt->clone = own->clone;
 	opt->incoming = own->incoming;
 }
 
@@ -602,6 +611,9 @@ int options_merge(struct options *opt, const struct option_args *saved)
 	opt->merged = own.merged;
 	option_args_free(&own.args);
 	keep_process(opt, &own);
+	/* The addresses that were typed are those of the other machine. */
+	for (i = 0; opt->clone && !own.nr_nets && i < opt->nr_nets; i++)
+		opt->nets[i].mac_given = false;
 	return ret ? ret : check_all(opt);
 }
 

@@ -3,7 +3,7 @@
  * How a guest ends, or is asked to.
  *  1. ACPI's sleep control and status registers (hardware-reduced): writing
  *     S5 with the enable bit powers the machine off.
- *  2. The power button: an event register read by the GED's method.
+ *  2. Events, the power button's first: a register read by the GED's method.
  *  3. Reset: the register at 0xcf9 that the FADT names, and the keyboard
  *     controller's pulse, the only thing this machine has of an i8042.
  *  4. The exit port, if asked for: a byte written is the exit status.
@@ -20,7 +20,7 @@
 #define SLEEP_ENABLE	0x20
 #define SLEEP_TYPE(v)	(((v) >> 2) & 7)
 #define SLEEP_S5	5
-#define EVENT_BUTTON	0x01
+#define EVENTS_ALL	(POWER_EVENT_BUTTON | POWER_EVENT_GENERATION)
 #define RESET_NOW	0x04
 #define I8042_PULSE	0xf0	/* pulse output lines, low nibble: mask */
 
@@ -57,15 +57,25 @@ static void pm_write(void *arg, u64 off, const u8 *data, u32 len)
 		pw->host.stop(pw->host.arg, STATUS_POWEROFF);
 }
 
-void power_button(struct device *dev)
+static void raise_event(struct device *dev, u8 event)
 {
 	struct power *pw = container_of(dev, struct power, dev);
 
 	pthread_mutex_lock(&pw->lock);
 	if (!pw->events)
 		pw->host.irq(pw->host.arg, true);
-	pw->events |= EVENT_BUTTON;
+	pw->events |= event;
 	pthread_mutex_unlock(&pw->lock);
+}
+
+void power_button(struct device *dev)
+{
+	raise_event(dev, POWER_EVENT_BUTTON);
+}
+
+void power_generation(struct device *dev)
+{
+	raise_event(dev, POWER_EVENT_GENERATION);
 }
 
 static void zero_read(void *arg, u64 off, u8 *data, u32 len)
@@ -144,7 +154,7 @@ static int power_load(struct device *dev, const struct state_section *sec)
 	struct power *pw = container_of(dev, struct power, dev);
 	u64 events;
 
-	if (state_get_u64(sec, "events", EVENT_BUTTON, &events))
+	if (state_get_u64(sec, "events", EVENTS_ALL, &events))
 		return -EBADMSG;
 	pthread_mutex_lock(&pw->lock);
 	pw->events = events;

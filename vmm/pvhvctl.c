@@ -41,6 +41,8 @@ static const struct ctl_command commands[] = {
 	  2, 2, ctl_suspend },
 	{ "snapshot", "MACHINE FILE", "save it and let it run on", 2, 2,
 	  ctl_snapshot },
+	{ "clone", "FILE NAME... [-- OPTION...]",
+	  "machines of a saved one, which share its memory", 2, -1, ctl_clone },
 	{ "migrate", "MACHINE ADDRESS [OPTION]...",
 	  "move it to a pvhv-run --incoming ADDRESS", 2, -1, ctl_migrate },
 	{ "estimate", "MACHINE [--bandwidth RATE] [--downtime MS] [--period MS]",

@@ -310,7 +310,6 @@ void vm_virtio_pause(struct vm *vm);
 void vm_virtio_resume(struct vm *vm);
 bool vm_virtio_quiet(const struct vm *vm);
 void vm_virtio_log_writes(struct vm *vm, bool log);
-int vm_renew(struct vm *vm);
 
 /* virtio_rng.c */
 struct virtio *virtio_rng_create(const struct mem *mem, const char *label,
@@ -320,5 +319,6 @@ struct virtio *virtio_rng_create(const struct mem *mem, const char *label,
 struct net;
 struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
 				 const char *label);
+void virtio_net_renumber(struct virtio *v);
 
 #endif /* PVHV_VIRTIO_H */

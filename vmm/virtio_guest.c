@@ -28,6 +28,8 @@
 #define PANICS_SAID		8
 
 _Static_assert(sizeof(struct pvhv_guest_config) <= VIRTIO_CONFIG_MAX, "size");
+_Static_assert(sizeof(((struct pvhv_guest_config *)0)->identity) == IDENTITY_LEN,
+	       "size");
 
 struct guest {
 	struct virtio v;
@@ -75,20 +77,17 @@ static void panicked(struct guest *g, const struct pvhv_guest_config *c)
 
 /* 2. A new life. */
 
-int guest_renew(struct virtio *v)
+void guest_renew(struct virtio *v, const u8 identity[IDENTITY_LEN])
 {
 	struct guest *g = to_guest(v);
 	struct pvhv_guest_config c = config_of(g);
 	struct timespec now;
 
-	if (getrandom(c.identity, sizeof(c.identity), 0) !=
-	    sizeof(c.identity))
-		return -errno;
+	memcpy(c.identity, identity, sizeof(c.identity));
 	clock_gettime(CLOCK_REALTIME, &now);
 	c.clock_ns = now.tv_sec * 1000000000ULL + now.tv_nsec;
 	c.renewals++;
 	virtio_config_set(v, 0, &c, FIELD(freeze));
-	return 0;
 }
 
 /* 3. Standing still. */
@@ -218,13 +217,15 @@ static void run_thaw(void *arg, json_t *params, struct control_call *call)
 static void run_renew(void *arg, json_t *params, struct control_call *call)
 {
 	struct guest *g = arg;
-	int ret = guest_renew(&g->v);
+	u8 id[IDENTITY_LEN];
 
 	(void)params;
-	if (ret)
-		control_fail(call, ret, "no entropy: %s", strerror(-ret));
-	else
-		control_done(call, status(g));
+	if (getrandom(id, sizeof(id), 0) != sizeof(id)) {
+		control_fail(call, -errno, "no entropy: %s", strerror(errno));
+		return;
+	}
+	guest_renew(&g->v, id);
+	control_done(call, status(g));
 }
 
 static const struct control_command commands[] = {

@@ -5,11 +5,13 @@
 #ifndef PVHV_VIRTIO_GUEST_H
 #define PVHV_VIRTIO_GUEST_H
 
+#include "vmm.h"
+
 struct mem;
 struct virtio;
 
 struct virtio *virtio_guest_create(const struct mem *mem);
 /* After a restore or as a clone, before the guest runs or while it does. */
-int guest_renew(struct virtio *v);
+void guest_renew(struct virtio *v, const u8 identity[IDENTITY_LEN]);
 
 #endif /* PVHV_VIRTIO_GUEST_H */

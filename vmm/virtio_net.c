@@ -7,7 +7,8 @@
  *     first if the second does not work.
  *  3. Link, announcements, addresses and offloads, as the driver and the
  *     machine's owner change them.
- *  4. Saved and loaded: the driver's wishes; frames on their way are not kept.
+ *  4. A clone's address is another than that of the machine it was made of.
+ *  5. Saved and loaded: the driver's wishes; frames on their way are not kept.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -264,7 +265,32 @@ static void vnet_reset(struct virtio *v)
 	memcpy(n->net->mac, n->own_mac, ETH_ALEN);
 	virtio_config_set(v, offsetof(struct virtio_net_config, mac),
 			  n->own_mac, ETH_ALEN);
-	vnet_set_status(n, 0, VIRTIO_NET_S_ANNOUNCE);
+	n->net->alien = false;
+	vnet_set_status(n, net_link_up(n->net) ? VIRTIO_NET_S_LINK_UP : 0,
+			VIRTIO_NET_S_ANNOUNCE);
+}
+
+/*
+ * Of a clone, before it runs: its address is another.  Until its guest takes
+ * it, it has that of the machine it was made of, and no link.
+ */
+void virtio_net_renumber(struct virtio *v)
+{
+	struct virtio_net *n = from(v);
+	char mac[NET_MAC_TEXT];
+
+	memcpy(n->own_mac, n->net->given_mac, ETH_ALEN);
+	virtio_config_set(v, offsetof(struct virtio_net_config, mac),
+			  n->own_mac, ETH_ALEN);
+	n->net->alien = memcmp(n->net->mac, n->own_mac, ETH_ALEN);
+	if (!n->net->alien)
+		return;
+	vnet_set_status(n, 0, VIRTIO_NET_S_LINK_UP);
+	if (v->features & VIRTIO_BIT(VIRTIO_F_VERSION_1)) {
+		net_mac_text(n->own_mac, mac);
+		note("%s: no link until the guest has taken its new address %s",
+		     v->label, mac);
+	}
 }
 
 /* vhost could log them, but for as long as a move takes we do its work. */
@@ -291,6 +317,7 @@ static void vnet_save(struct virtio *v, struct state *st)
 	state_put_u64(st, "too_many_multicast", n->too_many_multicast);
 	state_put(st, "mac", n->net->mac, ETH_ALEN);
 	state_put(st, "own_mac", n->own_mac, ETH_ALEN);
+	state_put_u64(st, "alien", n->net->alien);
 	state_put(st, "filter", n->filter.mac, n->filter.nr * ETH_ALEN);
 }
 
@@ -346,6 +373,9 @@ static int vnet_load(struct virtio *v, const struct state_section *sec)
 	if (offload & ~n->net->offload_max)
 		return fail(-EINVAL, "%s: the guest leaves work to the network that this host's does not do",
 			    v->label);
+	/* Older programs do not say it. */
+	if (get_flag(sec, "alien", &n->net->alien))
+		n->net->alien = false;
 	n->active = pairs;
 	n->offload = offload;
 	return 0;

@@ -103,6 +103,8 @@ static bool set_address(struct virtio_net *n, struct command *c)
 	virtio_config_set(&n->v, offsetof(struct virtio_net_config, mac), mac,
 			  ETH_ALEN);
 	vnet_filter_changed(n);
+	if (!memcmp(mac, n->own_mac, ETH_ALEN))
+		net_settle(n->net);
 	return true;
 }
 

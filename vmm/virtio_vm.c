@@ -13,7 +13,6 @@
 
 #include "virtio.h"
 #include "virtio_bus.h"
-#include "virtio_guest.h"
 
 static int gsi_alloc(void *arg, unsigned int nr)
 {
@@ -143,18 +142,6 @@ void vm_virtio_log_writes(struct vm *vm, bool log)
 
 	for (v = vm->virtios; v; v = v->next)
 		virtio_log_writes(v, log);
-}
-
-/* It goes on from what was saved, maybe not for the first time. */
-int vm_renew(struct vm *vm)
-{
-	struct virtio *v;
-	int ret = 0;
-
-	for (v = vm->virtios; v && !ret; v = v->next)
-		if (v->ops->id == PVHV_GUEST_DEVICE)
-			ret = guest_renew(v);
-	return ret;
 }
 
 bool vm_virtio_quiet(const struct vm *vm)

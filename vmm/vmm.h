@@ -70,6 +70,7 @@ typedef int64_t s64;
 #define BOOT_EBDA_GPA		0x9fc00ULL
 #define ACPI_GPA		0xe0000ULL
 #define ACPI_TABLES_MAX		0x10000ULL
+#define IDENTITY_GPA		0xf0000ULL
 #define RESET_VECTOR_GPA	0xffff0ULL
 #define BOOT_HIGH_GPA		0x100000ULL
 
@@ -168,6 +169,8 @@ struct mem {
 	u64 high;		/* [c] bytes from HIGH_RAM_BASE on */
 	u64 page;		/* [c] what can be given back singly */
 	int fd;			/* [c] memfd of huge pages, or -1 */
+	bool held;		/* [m] see mem_hold() */
+	bool restored;		/* [c] it may be a file's */
 	_Atomic(u64) *log;	/* [c] since the first mem_log_start(): a bit a page */
 	atomic_bool logging;	/* [a] */
 };
@@ -188,6 +191,8 @@ void mem_fini(struct mem *mem);
 int mem_write(const struct mem *mem, u64 gpa, const void *data, u64 len);
 int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len);
 void mem_release(const struct mem *mem, void *host, u64 len);
+/* Somebody keeps what memory was: nothing is released that is not written to first. */
+void mem_hold(struct mem *mem, bool hold);
 
 /*
  * What this process writes to guest memory itself, while somebody wants to
@@ -339,6 +344,7 @@ struct options {
 	bool help;
 	bool version;
 	const char *restore;		/* a saved machine's file, or NULL */
+	bool clone;			/* and it is another one now */
 	const char *incoming;		/* where one comes from, or NULL */
 	struct option_args args;
 	struct option_args merged;	/* what @args was made of, cut up */
@@ -622,6 +628,12 @@ int ports_open(struct vm *vm);
 void ports_close(struct vm *vm);
 void ports_destroy(struct vm *vm);
 
+/* identity.c: which life of the machine this is. */
+#define IDENTITY_LEN		16
+int identity_make(struct vm *vm);
+int identity_get(const struct vm *vm, u8 id[IDENTITY_LEN]);
+int identity_renew(struct vm *vm);
+
 /* freeze.c: standing still, so that all of a machine can be saved. */
 struct freeze {
 	void (*done)(struct freeze *f, int err);	/* once: 0, -ECANCELED */
@@ -742,10 +754,14 @@ struct power_host {
 	void *arg;
 };
 
+#define POWER_EVENT_BUTTON	0x01	/* bits of the GED's register */
+#define POWER_EVENT_GENERATION	0x02
+
 struct device *power_create(const struct power_host *host);
 const struct device_ops *power_device_ops(void);
 int power_attach(struct device *power, struct iobus *pio, bool exit_port);
 void power_button(struct device *power);
+void power_generation(struct device *power);
 
 /* aml.c: a small AML emitter. */
 struct aml {

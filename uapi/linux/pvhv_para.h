@@ -74,6 +74,8 @@
  *
  * A new life: when @renewals changes, the machine was restored or cloned. What
  * the guest thought secret may be known to another, and @clock_ns is the time.
+ * Networks whose configuration has another address than the guest uses have no
+ * link until the guest has set that one.
  *
  * Freeze: when @freeze changes, the guest makes all file systems on block
  * devices consistent and writes to none until @freeze changes again, but no
