@@ -60,10 +60,11 @@ wait_for() {
 figure() { sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p" says | tail -n 1 | awk '{ printf "%d\n", $1 * 1000000 }'; }
 cpu_ms() { cat /proc/"$1"/task/*/schedstat | awk '{ ns += $1 } END { printf "%d\n", ns / 1000000 }'; }
 
-# 160 MiB of data that all of them read, some of it is written now and then; each life is told from the others.
+# 96 MiB of data that all of them read, some of it is written now and then; each life is told from the others.
 cat >guest <<'GUEST'
+echo booted
 id=$(cat /proc/sys/kernel/random/boot_id)
-dd if=/dev/urandom of=/tmp/data bs=1M count=160 2>/dev/null
+dd if=/dev/urandom of=/tmp/data bs=1M count=96 2>/dev/null
 i=0
 was=
 while :; do
@@ -74,7 +75,7 @@ while :; do
 	echo "tick $i $id forks $forks mac $(cat /sys/class/net/eth0/address) carrier $(cat /sys/class/net/eth0/carrier)"
 	[ $((i % 4)) != 1 ] || { cat /tmp/data >/dev/null; echo "read $i"; }
 	dd if=/dev/zero of=/tmp/data bs=4k count=16 seek=$((i % 64 * 16)) conv=notrunc 2>/dev/null
-	sleep 1
+	sleep 4
 done
 GUEST
 "$mkguest" --add guest --kernel 6.1 --modules pvhv_bus,pvhv_guest,virtio_net guest.cpio 'ip link set eth0 up; sh guest' || exit 1
@@ -83,9 +84,10 @@ echo "TAP version 13"
 "$run" --dev "$dev" --name vm --kernel "$kernel" --initrd guest.cpio --memory 512M --bus pvhv --net vhost=off --append "console=ttyS0 loglevel=4 panic=-1" \
 	>log 2>err </dev/null &
 vmm=$!
-wait_for "tick 1 " log
+wait_for "booted" log
 code=$?
 boot=$(cpu_ms $vmm)
+wait_for "tick 1 " log || code=1
 wait_for "read 1" log || code=1
 result $code "a stock guest runs"
 id=$(sed -n 's/.*tick 1 \([0-9a-f-]*\) .*/\1/p' log)
@@ -98,7 +100,7 @@ wrote=$(figure memory_seconds)
 [ "${wrote:-0}" -gt 0 ] && [ "$((stopped * 10))" -lt "$wrote" ] || code=1
 result $code "a snapshot stops it for $stopped us, writing its memory takes $wrote us"
 last=$(sed -n 's/.*tick \([0-9]*\) .*/\1/p' log | tail -n 1)
-wait_for "tick $((last + 2)) $id forks 0 mac $mac carrier 1" log
+wait_for "tick $((last + 1)) $id forks 0 mac $mac carrier 1" log
 result $? "it runs on, with its address"
 
 # The first one, alone

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verifies that a machine can be put into a file and go on from it: a stock guest with two CPUs, a disk, a port and vector state
-# of each CPU at work is snapshotted (it runs on, and has stood still for little of the time), suspended (pvhv-run ends with status 0) and restored, twice; its boot ID and its
-# counters go on, sums over its memory agree, its kernel knows that this is another life, its disk works. A copy of the snapshot can be restored as well. What is damaged,
-# cut off or already there is refused with one line, and leaves the machine running.
+# of each CPU at work is snapshotted (it runs on, and has stood still for little of the time), suspended (pvhv-run ends with status
+# 0) and restored, twice; its boot ID and its counters go on, sums over its memory agree, its kernel knows that this is another
+# life, its disk works. A copy of the snapshot can be restored as well. What is damaged, cut off or already there is refused with
+# one line, and leaves the machine running.
 #
 # Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
 
