@@ -64,6 +64,14 @@ static int do_thread_work(struct pvhv_vcpu *vcpu)
 static int handle_requests(struct pvhv_vcpu *vcpu)
 {
 	vcpu->stat.request_exits++;
+	/* An interrupt, and the thread had not its CPU: all there is where devices do I/O. */
+	if (!(READ_ONCE(vcpu->requests) & ~(BIT(PVHV_REQ_STEAL_UPDATE) | BIT(PVHV_REQ_EVENT)))) {
+		if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_STEAL_UPDATE))
+			pvhv_steal_update(vcpu);
+		if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_EVENT))
+			vcpu->event_check = true;
+		return PVHV_RESUME;
+	}
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_VM_DEAD))
 		return -EIO;
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_SYNC)) {

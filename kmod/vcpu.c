@@ -82,7 +82,10 @@ void pvhv_vcpu_put(struct pvhv_vcpu *vcpu)
 
 void pvhv_vcpu_wake(struct pvhv_vcpu *vcpu)
 {
-	rcuwait_wake_up(&vcpu->wait);
+	/* The request first: who goes to sleep says so before it looks for one. */
+	smp_mb();
+	if (rcuwait_active(&vcpu->wait))
+		rcuwait_wake_up(&vcpu->wait);
 }
 
 void pvhv_vcpu_kick(struct pvhv_vcpu *vcpu)
