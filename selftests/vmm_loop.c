@@ -2,7 +2,7 @@
 /*
  * Verifies pvhv-run's event loop: every operation completes once with the kernel's result, watched eventfds wake it without being
  * read, deferred tasks run once and after a turn's completions, registered memory moves like any other, more operations than the ring has entries are all done, and
- * nothing is in flight after loop_fini(). Runs on any machine with io_uring.
+ * after loop_fini() nothing is in flight and no file is held. Runs on any machine with io_uring.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -361,6 +361,29 @@ static void test_fini_waits(void)
 	ASSERT_EQ(c.res, -ECANCELED);
 }
 
+/* A lease for writing is given where nobody else has the file open. */
+static void test_fini_lets_files_go(void)
+{
+	char path[] = "/tmp/vmm_loop.XXXXXX", byte;
+	int fd = ASSERT_OK(mkstemp(path)), other;
+	struct counted c = { .op.done = counted_done };
+	struct iovec iov = { &byte, 1 };
+	struct loop_file file;
+
+	init();
+	loop_file_add(&file, fd);
+	pending = 1;
+	ASSERT_EQ(loop_preadv(&c.op, &file, &iov, 1, 0), 0);
+	ASSERT_EQ(loop_run(), 0);
+	loop_file_drop(&file);
+	loop_fini();
+	close(fd);
+	other = ASSERT_OK(open(path, O_RDWR));
+	ASSERT_OK(fcntl(other, F_SETLEASE, F_WRLCK));
+	close(other);
+	unlink(path);
+}
+
 static const struct tap_test tests[] = {
 	TEST(wake),
 	TEST(watch_needs_no_read),
@@ -371,6 +394,7 @@ static const struct tap_test tests[] = {
 	TEST(file_slots),
 	TEST(more_than_the_ring),
 	TEST(fini_waits),
+	TEST(fini_lets_files_go),
 };
 
 int main(int argc, char **argv)

@@ -249,7 +249,8 @@ void blk_done(struct blk_req *req, int err)
 		host_is_full(req);
 		return;
 	}
-	blk_bounce_put(req);
+	if (req->bounce)
+		blk_bounce_put(req);
 	not_started(blk, req);
 	if (flush && err)
 		blk->dirty = true;

@@ -329,7 +329,11 @@ static int open_file(const struct blk *blk, int more)
 	if (S_ISBLK(st.st_mode) && !blk->readonly && !blk->later)
 		flags |= O_EXCL;
 	fd = open(blk->path, flags | (blk->readonly ? O_RDONLY : O_RDWR));
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	/* Who last read an image is nobody's concern; refused to other users. */
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NOATIME);
+	return fd;
 }
 
 static int explain_open(const struct blk *blk, int err)

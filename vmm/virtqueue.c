@@ -269,7 +269,7 @@ void virtq_push(struct virtq *q, const struct virtq_buf *buf, u32 written)
 	elem->len = written;
 	q->used_idx++;
 	mem_wrote(q->mem, elem, sizeof(*elem));
-	if (written)
+	if (written && mem_logging(q->mem))
 		log_written(q, buf, written);
 }
 

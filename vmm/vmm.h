@@ -206,11 +206,16 @@ void mem_log_stop(struct mem *mem);
 /* Adds bits of [@host, @host + @len) to @bitmap, and forgets them. */
 void mem_log_take(struct mem *mem, const void *host, u64 len, u64 *bitmap);
 void mem_log_mark(const struct mem *mem, const volatile void *host, u64 len);
+static inline bool mem_logging(const struct mem *mem)
+{
+	return __builtin_expect(atomic_load_explicit(&mem->logging,
+						     memory_order_acquire), 0);
+}
+
 static inline void mem_wrote(const struct mem *mem, const volatile void *host,
 			     u64 len)
 {
-	if (__builtin_expect(atomic_load_explicit(&mem->logging,
-						  memory_order_acquire), 0))
+	if (mem_logging(mem))
 		mem_log_mark(mem, host, len);
 }
 
