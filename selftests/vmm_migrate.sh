@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Verifies that a running machine moves to another pvhv-run: a stock guest with one and with two CPUs, a disk, a port, an entropy
-# device, sums over its memory, pages that are dirtied, processes, vector registers and a ticker moves to and fro over TCP with TLS, and over a Unix socket.
-# Its boot ID and counters go on, sums agree, its disk works and has one user, the ticker's gap is about what pvhvctl reports, the
-# source ends with status 0. Whatever fails is said in one line, and the machine runs on where it was: no one there, another memory
+# device, sums over its memory, pages that are dirtied, processes, vector registers and a ticker moves to and fro over TCP with
+# TLS, and over a Unix socket. Its boot ID and counters go on, sums agree, its disk works and has one user, the ticker's gap is
+# about what pvhvctl reports, the source ends with status 0. Whatever fails is said in one line, and the machine runs on where it was: no one there, another memory
 # size, other devices, a stream of another version, no certificate, another CA's, a cancel, a time-out, a connection that is cut
 # or stands still, a receiver that is killed or hangs. A source that is killed runs nowhere.
 #
