@@ -5,9 +5,11 @@
  *  2. KVM_GET_DIRTY_LOG,
  *  3. KVM_CLEAR_DIRTY_LOG.
  *
- * A page is written either through a writable leaf, whose bit is set before the
- * leaf is made, both under one hold of mmu_lock for reading, or by the kernel,
- * which sets the bit after the write. Taking bits out of the bitmap and W out of the leaves happens
+ * Where hardware notes writes (PML), vCPUs carry its notes into the bitmap at
+ * each exit, and D stands for W below. Elsewhere a page is written either
+ * through a writable leaf, whose bit is set before the leaf is made, both under
+ * one hold of mmu_lock for reading, or by the kernel, which sets the bit after
+ * the write. Taking bits out of the bitmap and W out of the leaves happens
  * under one hold of mmu_lock for writing, and the flush comes before the ioctl
  * returns. So a write is reported by the call that is under way, with its data
  * in memory when the call returns, or by the next one.
@@ -32,6 +34,14 @@ void pvhv_mark_dirty(struct pvhv_vm *vm, struct pvhv_memslot *slot, u64 gfn)
 	/* Locked, so also a barrier between the data and the bit. */
 	if (!test_and_set_bit(gfn - slot->base_gfn, slot->dirty_bitmap))
 		tdp_stat_add(&vm->stat.dirty_logged, 1);
+}
+
+void pvhv_log_written(struct pvhv_vm *vm, u64 gpa)
+{
+	struct pvhv_memslot *slot = pvhv_gfn_to_memslot(vm, gpa >> PAGE_SHIFT);
+
+	if (slot)
+		pvhv_mark_dirty(vm, slot, gpa >> PAGE_SHIFT);
 }
 
 /* --- 2. KVM_GET_DIRTY_LOG --- */
@@ -85,6 +95,9 @@ static int get_log(struct pvhv_vm *vm, struct pvhv_memslot *slot, u8 __user *to)
 	unsigned int n;
 	int r = 0;
 
+	/* Notes of hardware are in the bitmap once all vCPUs were out of the guest. */
+	if (vm->be->tdp->logs_dirty)
+		pvhv_make_all_request(vm, PVHV_REQ_EVENT, true);
 	if (READ_ONCE(vm->manual_dirty))
 		return copy_to_user(to, slot->dirty_bitmap, words * sizeof(long)) ? -EFAULT : 0;
 

@@ -177,12 +177,14 @@ static bool overlaps(struct pvhv_vm *vm, const struct pvhv_memslot *new)
 	return false;
 }
 
-static int alloc_bitmap(struct pvhv_memslot *slot, bool all_dirty)
+static int alloc_bitmap(struct pvhv_vm *vm, struct pvhv_memslot *slot, bool all_dirty)
 {
 	slot->dirty_bitmap = kvcalloc(BITS_TO_LONGS(slot->npages), sizeof(long),
 				      GFP_KERNEL_ACCOUNT);
 	if (!slot->dirty_bitmap)
 		return -ENOMEM;
+	/* Before a leaf can come to be that hardware would note. */
+	WRITE_ONCE(vm->dirty_logged, true);
 	if (all_dirty)
 		bitmap_set(slot->dirty_bitmap, 0, slot->npages);
 	return 0;
@@ -315,7 +317,7 @@ static int set_region(struct pvhv_vm *vm, const struct kvm_userspace_memory_regi
 		if (old && old->dirty_bitmap) {
 			new->dirty_bitmap = old->dirty_bitmap;
 		} else {
-			r = alloc_bitmap(new, all_dirty);
+			r = alloc_bitmap(vm, new, all_dirty);
 			if (r)
 				goto err_slot;
 		}

@@ -378,6 +378,7 @@ struct pvhv_vm {
 	struct pvhv_hva_range mn_hull;	/* of mn_extra */
 	struct pvhv_memslot *leaving;	/* mmu_lock: out of memslots, still mapped */
 	u32 manual_dirty;		/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 flags */
+	bool dirty_logged;		/* once true, slots may have logs */
 	struct pvhv_vm_stat stat;
 
 	/* doorbell.c */
@@ -771,6 +772,8 @@ int __must_check pvhv_cmpxchg_guest(struct pvhv_vm *vm, u64 gpa, u64 *old, u64 n
 long pvhv_ioctl_get_dirty_log(void *vm, void *data, unsigned long arg);
 long pvhv_ioctl_clear_dirty_log(void *vm, void *data, unsigned long arg);
 void pvhv_mark_dirty(struct pvhv_vm *vm, struct pvhv_memslot *slot, u64 gfn);
+/* What hardware noted, before the exit ends; it need not be logged memory. Under srcu. */
+void pvhv_log_written(struct pvhv_vm *vm, u64 gpa);
 static inline bool pvhv_slot_logs_dirty(const struct pvhv_memslot *slot)
 {
 	return slot->dirty_bitmap;
@@ -785,6 +788,7 @@ struct pvhv_tdp_format {
 	u64 memtype_wb;		/* in leaves: write-back memory type */
 	u64 sw_host_writable;	/* software bit: the host mapping is writable too */
 	bool has_ad;		/* hardware sets accessed and dirty */
+	bool logs_dirty;	/* and notes where it set dirty: pvhv_log_written() */
 	bool no_1g;		/* no leaves of 1 GiB */
 };
 int pvhv_tdp_init(struct pvhv_vm *vm, unsigned int levels);

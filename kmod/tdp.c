@@ -247,11 +247,11 @@ static void split_leaf(struct pvhv_vm *vm, u64 *p, int level)
 	tdp_owe_flush(vm);
 }
 
-static inline void protect_entry(struct pvhv_vm *vm, u64 *p, int writable_bit)
+static inline void protect_entry(struct pvhv_vm *vm, u64 *p, int log_bit)
 {
 	/* Atomic: hardware may be setting A and D. */
-	if (test_bit(writable_bit, (unsigned long *)p)) {
-		clear_bit(writable_bit, (unsigned long *)p);
+	if (test_bit(log_bit, (unsigned long *)p)) {
+		clear_bit(log_bit, (unsigned long *)p);
 		tdp_owe_flush(vm);
 	}
 }
@@ -276,7 +276,7 @@ static u64 *small_table(struct pvhv_vm *vm, u64 gfn, int *level)
 
 void pvhv_tdp_protect_masked(struct pvhv_vm *vm, u64 base, unsigned long mask)
 {
-	int bit = __ffs64(vm->be->tdp->writable), level;
+	int bit = __ffs64(tdp_log_bit(vm->be->tdp)), level;
 	u64 gfn, last, *table;
 
 	lockdep_assert_held_write(&vm->mmu_lock);
@@ -297,7 +297,7 @@ void pvhv_tdp_protect_masked(struct pvhv_vm *vm, u64 base, unsigned long mask)
 void pvhv_tdp_log_begin(struct pvhv_vm *vm, const struct pvhv_memslot *slot)
 {
 	u64 gfn = slot->base_gfn, end = gfn + slot->npages, next, *table;
-	int bit = __ffs64(vm->be->tdp->writable), level;
+	int bit = __ffs64(tdp_log_bit(vm->be->tdp)), level;
 	bool flush;
 
 	write_lock(&vm->mmu_lock);
@@ -315,14 +315,15 @@ void pvhv_tdp_log_begin(struct pvhv_vm *vm, const struct pvhv_memslot *slot)
 		pvhv_flush_remote_tlbs(vm);
 }
 
-/* Gives entries [start, end) of one table the W back that the log took. */
+/* Gives entries [start, end) of one table back what the log took. */
 static void unprotect(struct pvhv_vm *vm, u64 *p, u64 start, u64 end)
 {
 	const struct pvhv_tdp_format *f = vm->be->tdp;
-	int bit = __ffs64(f->writable);
+	u64 taken = tdp_log_bit(f);
+	int bit = __ffs64(taken);
 
 	for (; start < end; start++, p++)
-		if ((READ_ONCE(*p) & (f->sw_host_writable | f->writable)) == f->sw_host_writable)
+		if ((READ_ONCE(*p) & (f->sw_host_writable | taken)) == f->sw_host_writable)
 			set_bit(bit, (unsigned long *)p);
 }
 

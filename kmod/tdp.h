@@ -24,6 +24,9 @@
  *    marked dirty when the leaf was made, or its host entry was dirty then,
  *    and neither is cleaned without a notification. So no write is lost to
  *    the swapper or to writeback, and D bits need not be harvested.
+ *  - Where hardware logs writes (PML) the dirty log takes D in place of W.
+ *    Writable leaves of slots without a log have D from the start, so that
+ *    hardware has nothing to note there.
  */
 #ifndef PVHV_TDP_H
 #define PVHV_TDP_H
@@ -102,6 +105,12 @@ static inline u64 *tdp_walk(struct pvhv_vm *vm, u64 gfn, int *level)
 	return p;
 }
 
+/* What the dirty log takes from leaves: W; or D, where hardware notes that it sets it. */
+static inline u64 tdp_log_bit(const struct pvhv_tdp_format *f)
+{
+	return f->logs_dirty ? f->dirty : f->writable;
+}
+
 /* mmu_lock held for writing, after (not before) an entry lost rights. */
 static inline void tdp_owe_flush(struct pvhv_vm *vm)
 {
@@ -133,8 +142,8 @@ void tdp_free_tables(struct pvhv_vm *vm, struct list_head *dead, bool may_sleep)
 void pvhv_tdp_zap_range(struct pvhv_vm *vm, u64 start, u64 end);
 /* Is anything mapped there accessed; clear: no longer after this. No lock held. */
 bool pvhv_tdp_age(struct pvhv_vm *vm, u64 start, u64 end, bool clear);
-/* Write-protects the frames base + n of bits n in mask, splitting large leaves.
- * mmu_lock held for writing, then flush if owed. */
+/* Makes writes be noted of the frames base + n of bits n in mask, splitting
+ * large leaves. mmu_lock held for writing, then flush if owed. */
 void pvhv_tdp_protect_masked(struct pvhv_vm *vm, u64 base, unsigned long mask);
 /* A slot's dirty log was switched on or off. slots_lock held. */
 void pvhv_tdp_log_begin(struct pvhv_vm *vm, const struct pvhv_memslot *slot);

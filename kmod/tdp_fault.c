@@ -187,9 +187,9 @@ static int install_leaf(struct fault *ft, const struct host_leaf *leaf, u64 *p, 
 		new |= f->large;
 	if (leaf->writable && !(ft->slot->flags & KVM_MEM_READONLY)) {
 		new |= f->sw_host_writable;
-		if (ft->write)
+		if (ft->write || !logs)
 			new |= f->writable | f->dirty;
-		else if (!logs)
+		else if (f->logs_dirty)
 			new |= f->writable;
 	}
 	if (ft->write && logs)

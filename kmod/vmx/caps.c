@@ -57,7 +57,8 @@ static const struct controls controls[] = {
 		.required = SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
 		.optional = SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENABLE_VPID |
 			    SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP |
-			    SECONDARY_EXEC_ENABLE_INVPCID | PVHV_SECONDARY_EXEC_XSAVES,
+			    SECONDARY_EXEC_ENABLE_INVPCID | PVHV_SECONDARY_EXEC_XSAVES |
+			    SECONDARY_EXEC_ENABLE_PML,
 		.what = "extended page tables and unrestricted guests",
 		.to = &vmx_caps.proc2,
 	}, {
@@ -125,7 +126,9 @@ static int probe_ept(struct pvhv_tdp_format *ept)
 	if (!ept->has_ad) {
 		ept->accessed = 0;
 		ept->dirty = 0;
+		vmx_caps.proc2 &= ~SECONDARY_EXEC_ENABLE_PML;
 	}
+	ept->logs_dirty = vmx_caps.proc2 & SECONDARY_EXEC_ENABLE_PML;
 	return 0;
 }
 

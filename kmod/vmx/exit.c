@@ -22,7 +22,7 @@ enum { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
 /* Of debug exceptions: table 28-1; the bits are DR6's. */
 #define DB_CAUSES	(DR_TRAP_BITS | BIT(13) | DR_STEP)
 
-/* Of EPT violations: table 28-7. */
+/* Of EPT violations: table 28-7; and of a full page-modification log. */
 #define EPT_NMI_UNBLOCKED BIT(12)
 
 static void normalise_io(struct pvhv_exit *e)
@@ -217,6 +217,10 @@ void vmx_normalise_exit(struct pvhv_vcpu *vcpu, u32 reason)
 	case EXIT_REASON_NMI_WINDOW:
 		vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_NMI_WINDOW_EXITING, false);
 		e->kind = PVHV_EXIT_NMI_WINDOW;
+		break;
+	case EXIT_REASON_PML_FULL:	/* emptied by vmx_enter() */
+		if (unlikely(e->hw_info[0] & EPT_NMI_UNBLOCKED))
+			nmi_still_masked(vcpu);
 		break;
 	case EXIT_REASON_TRIPLE_FAULT:
 		e->kind = PVHV_EXIT_SHUTDOWN;

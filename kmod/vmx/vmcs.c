@@ -88,6 +88,13 @@ int vmx_vmcs_alloc(struct vmx_vcpu *vmx)
 	vmx->vmcs = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!vmx->vmcs)
 		return -ENOMEM;
+	if (vmx_caps.proc2 & SECONDARY_EXEC_ENABLE_PML) {
+		vmx->write_log = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!vmx->write_log) {
+			__free_page(vmx->vmcs);
+			return -ENOMEM;
+		}
+	}
 	*(u32 *)page_address(vmx->vmcs) = vmx_caps.revision;
 	vmx->vmcs_pa = page_to_phys(vmx->vmcs);
 	vmx->vmcs_cpu = -1;
@@ -108,6 +115,8 @@ void vmx_vmcs_free(struct vmx_vcpu *vmx)
 	deactivate_here(vmx);
 	local_irq_restore(flags);
 	preempt_enable();
+	if (vmx->write_log)
+		__free_page(vmx->write_log);
 	__free_page(vmx->vmcs);
 }
 

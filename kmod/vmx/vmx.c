@@ -24,6 +24,8 @@
 #define PLE_GAP_TICKS		128	/* PAUSEs closer than this are one loop */
 #define PLE_WINDOW_TICKS	4096	/* a loop longer than this exits */
 
+#define WRITE_LOG_ENTRIES	512	/* SDM 29.3.6 */
+
 static DEFINE_IDA(vpids);
 
 /* --- 1. the hardware --- */
@@ -217,6 +219,10 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 		vmcs_write(PLE_GAP, PLE_GAP_TICKS);
 		vmcs_write(PLE_WINDOW, PLE_WINDOW_TICKS);
 	}
+	if (vmx->write_log) {
+		vmcs_write(PML_ADDRESS, page_to_phys(vmx->write_log));
+		vmcs_write(GUEST_PML_INDEX, WRITE_LOG_ENTRIES - 1);
+	}
 	if (vmx_caps.proc2 & PVHV_SECONDARY_EXEC_XSAVES)
 		vmcs_write(XSS_EXIT_BITMAP, 0);
 	vmx_host_constants();
@@ -327,6 +333,20 @@ static void prepare(struct pvhv_vcpu *vcpu)
 		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
+/* The log is filled from its end; the index is the next entry, or wrapped around below the first. */
+static void empty_write_log(struct pvhv_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	const u64 *log = page_address(vmx->write_log);
+	u16 index = vmcs_read(GUEST_PML_INDEX), i;
+
+	if (index == WRITE_LOG_ENTRIES - 1)
+		return;
+	for (i = index < WRITE_LOG_ENTRIES ? index + 1 : 0; i < WRITE_LOG_ENTRIES; i++)
+		pvhv_log_written(vcpu->vm, log[i]);
+	vmcs_write(GUEST_PML_INDEX, WRITE_LOG_ENTRIES - 1);
+}
+
 static void enter_failed(struct pvhv_vcpu *vcpu)
 {
 	struct pvhv_exit *e = &vcpu->exit;
@@ -366,6 +386,8 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 		enter_failed(vcpu);
 		return;
 	}
+	if (unlikely(READ_ONCE(vcpu->vm->dirty_logged)) && vmx->write_log)
+		empty_write_log(vcpu);
 	reason = vmcs_read(VM_EXIT_REASON);
 	vmx->launched = !(reason & VMX_EXIT_REASONS_FAILED_VMENTRY) || vmx->launched;
 	vmx->hw_rip = vmcs_read(GUEST_RIP);

@@ -82,6 +82,7 @@ struct vmx_vcpu {
 	u32 hw_perf_msrs;		/* how many, in the VMCS */
 
 	struct page *vmcs;
+	struct page *write_log;		/* page-modification log; NULL: none */
 	u64 vmcs_pa;
 	struct list_head link;		/* vmx_cpu.active */
 	int vmcs_cpu;			/* where it is active; -1: nowhere */
