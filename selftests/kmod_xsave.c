@@ -312,7 +312,8 @@ static void test_move(void)
 	vcpu_run_sync(vcpu, 1);
 	vcpu_complete_io(vcpu);
 	VCPU_IOCTL(vcpu, KVM_GET_XSAVE, xsave);
-	VCPU_IOCTL(vcpu, KVM_GET_XCRS, &xcrs);
+	if (use_avx)
+		VCPU_IOCTL(vcpu, KVM_GET_XCRS, &xcrs);
 	VCPU_IOCTL(vcpu, KVM_GET_SREGS, &sregs);
 	VCPU_IOCTL(vcpu, KVM_GET_REGS, &regs);
 	vm2 = vm_create(0);
