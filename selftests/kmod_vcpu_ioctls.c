@@ -379,10 +379,14 @@ static void test_bad_pointers(void)
 	static const unsigned long ptrs[] = { 0, 8, 0x7ffffffffffffff8, 0xffff888000000000, ~7ul };
 
 	start(VM_IRQCHIP);
-	for (unsigned int i = 0; i < ARRAY_SIZE(cmds); i++)
+	for (unsigned int i = 0; i < ARRAY_SIZE(cmds); i++) {
+		/* EINVAL, whatever the pointer, where the CPU has no XSAVE */
+		if ((cmds[i] == KVM_GET_XCRS || cmds[i] == KVM_SET_XCRS) && !vm_cap(vm, KVM_CAP_XCRS))
+			continue;
 		for (unsigned int p = 0; p < ARRAY_SIZE(ptrs); p++)
 			if (ioctl(vcpu->fd, cmds[i], ptrs[p]) != -1 || errno != EFAULT)
 				FAIL("ioctl 0x%lx with pointer 0x%lx: errno %d", cmds[i], ptrs[p], errno);
+	}
 	vcpu_run_done(vcpu);
 }
 

@@ -182,7 +182,7 @@ static void vmx_load(struct pvhv_vcpu *vcpu, int cpu)
 	if (vcpu->guest_has_rdtscp)
 		wrmsrl(MSR_TSC_AUX, vcpu->tsc_aux);
 	vmx->tsc_aux_live = vcpu->tsc_aux;
-	vmx->slice_end = rdtsc() + vmx_caps.slice;
+	vmx->slice_end = 0;
 }
 
 static void vmx_put(struct pvhv_vcpu *vcpu)
@@ -219,6 +219,9 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 		vmcs_write(PLE_GAP, PLE_GAP_TICKS);
 		vmcs_write(PLE_WINDOW, PLE_WINDOW_TICKS);
 	}
+	if (vmx_caps.slice)
+		vmcs_write(VMX_PREEMPTION_TIMER_VALUE,
+			   max_t(u64, 1, vmx_caps.slice >> vmx_caps.timer_shift));
 	if (vmx->write_log) {
 		vmcs_write(PML_ADDRESS, page_to_phys(vmx->write_log));
 		vmcs_write(GUEST_PML_INDEX, WRITE_LOG_ENTRIES - 1);
@@ -285,18 +288,23 @@ static void take_back_debug_registers(struct pvhv_vcpu *vcpu)
 }
 
 /*
- * The time between exits that are handled with interrupts off counts, too: a
- * guest that has only such comes to an end as well. 0 ends it at once.
+ * With vmx_slice_us: the timer begins anew with each entry, and a guest whose
+ * exits are all handled with interrupts off never sees its end. That one is
+ * stopped here: interrupts come on, and what was to go in goes in afterwards.
  */
-static void limit_stay(struct vmx_vcpu *vmx)
+static bool slice_is_over(struct pvhv_vcpu *vcpu)
 {
-	u64 now = rdtsc(), left = 0;
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	u64 now = rdtsc();
 
-	if (now < vmx->slice_end)
-		left = (vmx->slice_end - now) >> vmx_caps.timer_shift;
-	else
+	if (!vmx->slice_end)
 		vmx->slice_end = now + vmx_caps.slice;
-	vmcs_write(VMX_PREEMPTION_TIMER_VALUE, left);
+	if (likely(now < vmx->slice_end))
+		return false;
+	vmx->slice_end = 0;
+	vcpu->event_check = true;
+	vcpu->exit.kind = PVHV_EXIT_INTR;
+	return true;
 }
 
 static void prepare(struct pvhv_vcpu *vcpu)
@@ -309,8 +317,6 @@ static void prepare(struct pvhv_vcpu *vcpu)
 	vmx_host_refresh(vmx);
 	if (vmx_caps.perf)
 		vmx_host_perf(vmx);
-	if (unlikely(vmx_caps.slice))
-		limit_stay(vmx);
 	if ((vmx->known & BIT_ULL(VMX_INTERRUPTIBILITY)) && vmx->field[VMX_INTERRUPTIBILITY])
 		vmx_fix_shadow(vcpu);
 	vmx_write_dirty(vmx);
@@ -368,6 +374,8 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 	u32 reason;
 	int failed;
 
+	if (unlikely(vmx_caps.slice) && slice_is_over(vcpu))
+		return;
 	spec.restore = spec.guest_spec_ctrl != spec.host_spec_ctrl ||
 		       cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS);
 	prepare(vcpu);

@@ -93,7 +93,7 @@ struct vmx_vcpu {
 	bool irq_as_int_n;		/* how the last interrupt went in */
 	u16 vpid;			/* 0: none */
 	u64 eptp;
-	u64 slice_end;			/* TSC; with vmx_caps.slice */
+	u64 slice_end;			/* TSC, with vmx_caps.slice; 0: not begun */
 
 	u64 known, dirty;		/* bits of enum vmx_field */
 	u64 field[VMX_NR_FIELDS];
