@@ -16,6 +16,7 @@ ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
 mkguest=$(command -v mkguest || echo "$here/host/mkguest")
 dev=${PVHV_DEV:-/dev/pvhv}
 kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
+modprobe tun 2>/dev/null
 if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ] || [ ! -e /dev/net/tun ]; then
 	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev, no kernel image or no /dev/net/tun"
 	exit 4
