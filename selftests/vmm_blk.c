@@ -1007,6 +1007,11 @@ static void serve(const char *fmt, ...)
 	unlink(at("sock"));
 	server = ASSERT_OK(fork());
 	if (!server) {
+		/* It is killed in the middle of its lines, one of which would take the next point's line with it. */
+		int log = open(at("server.log"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+		dup2(log, STDOUT_FILENO);
+		dup2(log, STDERR_FILENO);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execl("/bin/sh", "sh", "-c", cmd, NULL);
 		_exit(127);
