@@ -596,6 +596,13 @@ static inline void pvhv_make_request(struct pvhv_vcpu *vcpu, enum pvhv_req req)
 	pvhv_set_request(vcpu, req);
 	pvhv_vcpu_kick(vcpu);
 }
+/* This vCPU's own thread, before an entry. */
+static inline void pvhv_flush_tlb(struct pvhv_vcpu *vcpu)
+{
+	vcpu->stat.tlb_flushes++;
+	vcpu->be->flush_tlb(vcpu);
+}
+
 /* Request on every vCPU; wait: until none runs guest code entered before. */
 void pvhv_make_all_request(struct pvhv_vm *vm, enum pvhv_req req, bool wait);
 /* After replacing an SRCU-protected pointer: readers of the old one are done. */

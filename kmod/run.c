@@ -78,10 +78,8 @@ static int handle_requests(struct pvhv_vcpu *vcpu)
 		srcu_read_unlock(&vcpu->vm->srcu, vcpu->srcu_idx);
 		vcpu->srcu_idx = srcu_read_lock(&vcpu->vm->srcu);
 	}
-	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_TLB_FLUSH)) {
-		vcpu->stat.tlb_flushes++;
-		vcpu->be->flush_tlb(vcpu);
-	}
+	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_TLB_FLUSH))
+		pvhv_flush_tlb(vcpu);
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_TRIPLE_FAULT)) {
 		vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
 		return PVHV_TO_USER;

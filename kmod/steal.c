@@ -23,12 +23,6 @@ static u64 field_gpa(const struct pvhv_vcpu *vcpu, size_t offset)
 	return record_gpa(vcpu) + offset;
 }
 
-static void flush_tlb(struct pvhv_vcpu *vcpu)
-{
-	vcpu->stat.tlb_flushes++;
-	vcpu->be->flush_tlb(vcpu);
-}
-
 /* Back on a CPU: take the byte, and do what the guest asked for in it. */
 static void untell_preempted(struct pvhv_vcpu *vcpu)
 {
@@ -44,7 +38,7 @@ static void untell_preempted(struct pvhv_vcpu *vcpu)
 	} while (r == 1);
 	/* Memory gone: nobody knows what had been asked. */
 	if (r || (old & KVM_VCPU_FLUSH_TLB))
-		flush_tlb(vcpu);
+		pvhv_flush_tlb(vcpu);
 }
 
 /*
@@ -91,7 +85,7 @@ out:
 	/* As above, where the fault was the byte's. */
 	if (vcpu->pv.preempted || (asked & KVM_VCPU_FLUSH_TLB)) {
 		vcpu->pv.preempted = false;
-		flush_tlb(vcpu);
+		pvhv_flush_tlb(vcpu);
 	}
 }
 
