@@ -108,6 +108,8 @@ int ctl_clone(int argc, char **argv);
 
 /* ctl_migrate.c: a machine goes to another host. */
 int ctl_migrate(int argc, char **argv);
+/* The value of "--bandwidth"; NULL: there is none. */
+int ctl_bandwidth(const char *text, u64 *rate);
 int ctl_tls(int argc, char **argv);
 
 /* ctl_evacuate.c: all of them do. */

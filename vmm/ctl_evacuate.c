@@ -156,9 +156,8 @@ static int parse(struct evacuation *ev, char **argv)
 			if (!*++argv || options_number(*argv, 1, 64, &ev->parallel))
 				return fail(CTL_ERROR, "--parallel: a number from 1 to 64 is needed");
 		} else if (!strcmp(*argv, "--bandwidth")) {
-			if (!*++argv || options_rate(*argv, &ev->bandwidth) ||
-			    ev->bandwidth > INT64_MAX)
-				return fail(CTL_ERROR, "--bandwidth: bytes in a second are needed, like 100M");
+			if (ctl_bandwidth(*++argv, &ev->bandwidth))
+				return CTL_ERROR;
 		} else if (ev->nr_args == ARGS_MAX) {
 			return ctl_wrong_usage();
 		} else {
@@ -207,9 +206,9 @@ static int parse_estimate(json_t *params, char **argv)
 
 	for (; argv[0]; argv += 2) {
 		if (!strcmp(argv[0], "--bandwidth")) {
-			if (!argv[1] || options_rate(argv[1], &value) ||
-			    value > INT64_MAX || add(params, "bandwidth", value))
-				return fail(CTL_ERROR, "--bandwidth: bytes in a second are needed, like 100M");
+			if (ctl_bandwidth(argv[1], &value) ||
+			    add(params, "bandwidth", value))
+				return CTL_ERROR;
 		} else if (!strcmp(argv[0], "--downtime") ||
 			   !strcmp(argv[0], "--period")) {
 			if (!argv[1] || options_number(argv[1], 0, INT_MAX, &value) ||

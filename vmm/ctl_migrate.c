@@ -151,13 +151,20 @@ static int number(json_t *order, const char *name, const char *option,
 	return json_object_set_new(order, name, json_integer(value * factor));
 }
 
-static int rate(json_t *order, const char *text)
+int ctl_bandwidth(const char *text, u64 *rate)
+{
+	if (!text || options_rate(text, rate) || *rate > INT64_MAX)
+		return fail(-EINVAL, "--bandwidth: bytes in a second are needed, like 100M");
+	return 0;
+}
+
+static int bandwidth(json_t *order, const char *text)
 {
 	u64 value;
+	int ret = ctl_bandwidth(text, &value);
 
-	if (!text || options_rate(text, &value) || value > INT64_MAX)
-		return fail(-EINVAL, "--bandwidth: bytes in a second are needed, like 100M");
-	return json_object_set_new(order, "bandwidth", json_integer(value));
+	return ret ? ret : json_object_set_new(order, "bandwidth",
+					       json_integer(value));
 }
 
 /* Those behind the address; *@lines: --progress, and nobody looks. */
@@ -186,7 +193,7 @@ static int parse(json_t *order, char **argv, bool *lines)
 		else if (!strcmp(*argv, "--compress"))
 			ret = number(order, "compress", *argv, argv[1], 0, 19, 1);
 		else if (!strcmp(*argv, "--bandwidth"))
-			ret = rate(order, argv[1]);
+			ret = bandwidth(order, argv[1]);
 		else
 			ret = fail(-EINVAL, "unknown '%s': use " OPTIONS, *argv);
 		argv++;
