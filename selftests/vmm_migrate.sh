@@ -9,58 +9,27 @@
 # or stands still, a receiver that is killed or hangs. A source that is killed runs nowhere.
 #
 # Argument: "quick": one CPU, two moves, and what needs no waiting
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
+. "$(dirname "$0")/lib/vm.sh"
 load=$(command -v guestload || echo "$here/guestload")
-dev=${PVHV_DEV:-/dev/pvhv}
 quick=${1-}
-kernel=${PVHV_GUESTS:-/none}/vmlinux-6.1 # unpacked, which starts sooner
-[ -r "$kernel" ] || kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
-if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
-	exit 4
-fi
+kernel=$(kernel_image 6.1)
+need_run
+need_kernel "$kernel"
 # An emulated host has it where it was put.
 [ ! -e libgnutls.so.30 ] || export LD_LIBRARY_PATH="$PWD"
 
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-vmm='' new=''
-trap 'for p in $vmm $new; do kill "$p" 2>/dev/null; done; rm -rf "$dir"' EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
+own_directory
+tidy() { [ -z "$new" ] || kill "$new" 2>/dev/null; }
 ip link set lo up 2>/dev/null
-nr=0
-failed=0
 port=4700
-before='' gap=''
+before='' gap='' new=''
 
-result() {
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		for file in says second err.$turn err.$((turn + 1)) log.$turn log.$((turn + 1)); do
-			[ ! -s "$file" ] || tail -n 6 "$file" | tr -d '\r' | sed "s/^/# $file: /"
-		done
-		failed=1
-	fi
-}
-
-# wait_for TEXT FILE [SECONDS] [PID]
-wait_for() {
-	tries=0
-	while ! grep -q "$1" "$2" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ $tries -lt "${3:-180}" ] && kill -0 "${4:-$vmm}" 2>/dev/null || return 1
-		sleep 1
-	done
+next_turn() {
+	turn=$((turn + 1))
+	show="says second err.$turn err.$((turn + 1)) log.$turn log.$((turn + 1))"
 }
 
 # What a tick does costs a guest in an emulated host a second or more: they take turns.
@@ -126,7 +95,7 @@ arrived() {
 	status=$?
 	at=$(tick log.$turn)
 	vmm=$new new=''
-	turn=$((turn + 1))
+	next_turn
 	[ $status = 0 ] && [ ! -s err.$((turn - 1)) ] && goes_on log.$turn "$at"
 }
 
@@ -183,7 +152,7 @@ failed() {
 
 start() { # CPUS [APPEND]
 	cpus=$1
-	turn=$((turn + 1))
+	next_turn
 	rm -f disk.img && truncate -s 16M disk.img
 	"$run" --dev "$dev" --name vm$turn --kernel "$kernel" --initrd guest.cpio --memory 128M --cpus "$cpus" --disk path=disk.img \
 		--port name=p,file=port.$turn --rng --append "console=ttyS0 loglevel=4 panic=-1 ${2-}" >log.$turn 2>err.$turn </dev/null &
@@ -356,5 +325,4 @@ if [ -z "$quick" ]; then
 fi
 [ -z "$vmm" ] || stop
 
-echo "1..$nr"
-exit $failed
+finish

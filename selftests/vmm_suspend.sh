@@ -7,49 +7,16 @@
 # life, its disk works. A copy of the snapshot can be restored as well. What is damaged, cut off or already there is refused with
 # one line, and leaves the machine running.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
-if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
-	exit 4
-fi
+. "$(dirname "$0")/lib/vm.sh"
+kernel=$guests/vmlinuz-6.1
+need_run
+need_kernel "$kernel"
 
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-vmm=
-trap '[ -z "$vmm" ] || kill "$vmm" 2>/dev/null; rm -rf "$dir"' EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() {
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		for file in err says log; do [ ! -s $file ] || tail -n 12 $file | tr -d '\r' | sed "s/^/# $file: /"; done
-		failed=1
-	fi
-}
-
-# wait_for TEXT FILE [SECONDS]
-wait_for() {
-	tries=0
-	while ! grep -q "$1" "$2" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ $tries -lt "${3:-180}" ] && kill -0 "$vmm" 2>/dev/null || return 1
-		sleep 1
-	done
-}
+own_directory
+show='err says log'
 
 # Sums of 8 MiB of memory over and over, by a program that uses vector registers where there are any; a counter; a disk.
 cat >guest <<'GUEST'
@@ -181,5 +148,4 @@ vmm=$old
 wait "$vmm"
 vmm=
 
-echo "1..$nr"
-exit $failed
+finish

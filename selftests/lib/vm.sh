@@ -107,25 +107,17 @@ finish() {
 
 # --- 5. waiting ---
 
-# await SECONDS COMMAND...: false if it is not true in that time
-await() {
-	tries=$(($1 * 5))
-	shift
-	while ! "$@" 2>/dev/null; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 0.2
-	done
-}
+runs() { kill -0 "$1" 2>/dev/null; } # PID
 
-# await_vm SECONDS COMMAND...: the same; false as well if it is not true when the machine has ended
-await_vm() {
-	tries=$(($1 * 5))
-	shift
+# await_while ALIVE SECONDS COMMAND...: false if it is not true in that time, or once ALIVE is not
+await_while() {
+	alive=$1
+	tries=$(($2 * 5))
+	shift 2
 	while ! "$@" 2>/dev/null; do
 		tries=$((tries - 1))
 		[ $tries -gt 0 ] || return 1
-		if ! kill -0 "$vmm" 2>/dev/null; then
+		if ! $alive; then
 			"$@" 2>/dev/null
 			return
 		fi
@@ -133,5 +125,8 @@ await_vm() {
 	done
 }
 
-# wait_for TEXT FILE: while the machine runs
-wait_for() { await_vm 180 grep -q "$1" "$2"; }
+await() { await_while true "$@"; } # SECONDS COMMAND...
+await_vm() { await_while "runs $vmm" "$@"; } # the same, while the machine runs
+
+# wait_for TEXT FILE [SECONDS] [PID]: while the machine runs, or PID does
+wait_for() { await_while "runs ${4:-$vmm}" "${3:-180}" grep -q "$1" "$2"; }
