@@ -79,6 +79,18 @@ static int protect(struct cow *c, unsigned int block, u64 begin, u64 end, bool o
 	return 0;
 }
 
+/*
+ * A thread that met the protection sleeps until it is woken, also when the
+ * page is protected no more; whom it waits for may have woken all there were a
+ * moment before. What still is protected makes it come back.
+ */
+static void wake(const struct cow *c, void *start, u64 len)
+{
+	struct uffdio_range range = { (uintptr_t)start, len };
+
+	ioctl(c->uffd, UFFDIO_WAKE, &range);
+}
+
 /* --- 1. and 2.: before, and the moment --- */
 
 static bool any_page(const u64 *entries, size_t nr)
@@ -346,7 +358,7 @@ static bool find_unit(const struct cow *c, u64 address, unsigned int *block, u64
 	return false;
 }
 
-/* Lock held. */
+/* Lock held; NULL: the snapshot ends. */
 static struct cow_copy *wait_for_room(struct cow *c)
 {
 	struct cow_copy *copy;
@@ -372,13 +384,13 @@ static void serve(struct cow *c, u64 address)
 	state = &c->state[block][unit];
 	pthread_mutex_lock(&c->lock);
 	copy = *state == UNIT_THERE ? wait_for_room(c) : NULL;
-	/* Taken or free: whoever has it, or had it, wakes who waits. */
-	if (copy && *state != UNIT_THERE) {
-		copy->next = c->unused;
-		c->unused = copy;
-		copy = NULL;
-	}
-	if (copy) {
+	if (*state != UNIT_THERE) {
+		if (copy) {
+			copy->next = c->unused;
+			c->unused = copy;
+		}
+		wake(c, unit_host(c, block, unit), unit_len(c, block, unit));
+	} else if (copy) {
 		*state = UNIT_TAKEN;
 		c->nr_taken++;
 		pthread_mutex_unlock(&c->lock);
@@ -433,7 +445,9 @@ void cow_end(struct cow *c)
 		struct migrate_block *b = &c->m->blocks.b[--c->nr_registered];
 		struct uffdio_range range = { (uintptr_t)b->host, b->size };
 
+		/* It wakes nobody who wanted to write. */
 		ioctl(c->uffd, UFFDIO_UNREGISTER, &range);
+		wake(c, b->host, b->size);
 	}
 	if (c->holds)
 		c->m->ops->hold(c->m->vm, false);
