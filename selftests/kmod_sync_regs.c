@@ -6,7 +6,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vm.h"
 
@@ -207,7 +210,7 @@ static timer_t kick_main(pthread_t *thread)
 	return timer;
 }
 
-static void test_race(void)
+static void race(volatile unsigned int *runs)
 {
 	uint64_t end = now_ns() + 3000000000ull;
 	pthread_t thread;
@@ -218,6 +221,7 @@ static void test_race(void)
 	timer = kick_main(&thread);
 	for (unsigned int i = 0; now_ns() < end; i++) {
 		vcpu_run_raw(vcpu);
+		(*runs)++;
 		if (i % 16 == 0)
 			vcpu_setup_long(vcpu, guest_report, 0);
 		/* the set-up takes low memory each time */
@@ -226,6 +230,22 @@ static void test_race(void)
 	racer_ends = true;
 	ASSERT_EQ(pthread_join(thread, NULL), 0);
 	ASSERT_EQ(timer_delete(timer), 0);
+}
+
+/* In a process of its own: what a guest runs from a random RIP may overwrite this program, which is its memory, too. */
+static void test_race(void)
+{
+	volatile unsigned int *runs = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t child;
+
+	ASSERT(runs != MAP_FAILED);
+	child = ASSERT_OK(fork());
+	if (!child) {
+		race(runs);
+		_exit(0);
+	}
+	ASSERT_EQ(waitpid(child, NULL, 0), child);
+	ASSERT_LE(100, *runs);
 	start();
 	vcpu_run_exit(vcpu, KVM_EXIT_IO);
 	vcpu_run_sync(vcpu, 0x11);
