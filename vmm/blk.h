@@ -46,6 +46,8 @@ struct blk_bounce {
 struct blk_req {
 	/* The front's; @done may be called from within blk_submit(). */
 	void (*done)(struct blk_req *req, int err);
+	/* Or NULL; what a read has put into a piece that is used up. */
+	void (*wrote)(struct blk_req *req, const void *data, u64 len);
 	struct iovec *iov;	/* the pieces, of @len bytes; used up as they move */
 	u32 nr_iov;
 	u8 op;			/* enum blk_op */

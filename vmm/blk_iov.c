@@ -24,6 +24,8 @@ void blk_advance(struct blk_req *req, u64 len)
 	while (len) {
 		u64 n = req->iov->iov_len < len ? req->iov->iov_len : len;
 
+		if (req->op == BLK_READ && req->wrote)
+			req->wrote(req, req->iov->iov_base, n);
 		req->iov->iov_base = (u8 *)req->iov->iov_base + n;
 		req->iov->iov_len -= n;
 		len -= n;

@@ -127,6 +127,14 @@ static void done(struct blk_req *blk_req, int err)
 		finish(req, status_of(err));
 }
 
+/* What is left of the pieces at the end virtio_push() finds by itself. */
+static void wrote(struct blk_req *blk_req, const void *data, u64 len)
+{
+	struct vblk_req *req = container_of(blk_req, struct vblk_req, blk);
+
+	mem_wrote(req->q->dev->v.mem, data, len);
+}
+
 static void flush_queue(struct loop_task *task)
 {
 	struct vblk_queue *q = container_of(task, struct vblk_queue, flush_task);
@@ -270,6 +278,7 @@ static void handle(struct vblk_req *req)
 	last = &buf->iov[buf->nr_out + buf->nr_in - 1];
 	req->status = (u8 *)last->iov_base + last->iov_len - 1;
 	req->blk.done = done;
+	req->blk.wrote = wrote;
 	req->blk.flags = dev->durable ? BLK_DURABLE : 0;
 	/* Beyond any disk, which it may not be any more when it is in bytes. */
 	if (hdr.sector > SECTOR_MAX)
