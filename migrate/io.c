@@ -155,6 +155,7 @@ int channel_write(struct channel *ch, const void *data, size_t len)
 			done += n;
 			ch->bytes_out += n;
 		} else if (n == -EAGAIN) {
+			ch->waits++;
 			err = wait_for(ch, true, ch->stall_ms);
 			if (err)
 				return err;

@@ -99,6 +99,7 @@ struct channel {
 	bool deaf;			/* a failure elsewhere does not end it */
 	const char *peer;		/* "the destination", "the file" */
 	u64 bytes_in, bytes_out;
+	u64 waits;			/* for room to write */
 };
 
 /* Says why; a clean end before the first byte is 1 with @may_end */
@@ -220,8 +221,10 @@ struct batch {
 	u8 *raw;			/* PAGES_RAW_MAX */
 	u8 *out;			/* the section */
 	size_t out_cap;
-	struct ZSTD_CCtx_s *zstd;	/* NULL: not compressed */
-	int level;
+	struct ZSTD_CCtx_s *zstd;	/* made at the first need */
+	int level;			/* of migrate_params */
+	bool idle;			/* there is time for it, see worker.c */
+	unsigned int vain;		/* batches that are not tried: it was in vain */
 	struct cache cache;
 	struct pages_stats *stats;
 };

@@ -124,6 +124,9 @@ struct migrate_ops {
 	void (*done)(void *vm);
 };
 
+/* Level 1, of what the connection, or the bandwidth, would be waited for anyway; of migrate_send() */
+#define MIGRATE_ZSTD_IDLE	(-1)
+
 /* Zero is a sensible default for all of it, but for migrate_params_init()'s. */
 struct migrate_params {
 	unsigned int connections;	/* 1 to MIGRATE_CONNECTIONS_MAX; 1 */
@@ -132,7 +135,7 @@ struct migrate_params {
 	bool timeout_forces;		/* stop the guest then, rather than give up */
 	unsigned int stall_ms;		/* nothing moves on a connection so long: it is cut; 10000 */
 	uint64_t bandwidth;		/* bytes a second while the guest runs; 0: no limit */
-	int zstd;			/* level of compression, 0: none */
+	int zstd;			/* level of compression, 0: none, or MIGRATE_ZSTD_IDLE */
 	size_t cache;			/* bytes of sent pages kept for deltas; 32 MiB, 0: none */
 	bool oneway;			/* nobody answers: a file or pipe that is read later */
 	bool sync;			/* migrate_save(): on stable storage before it is done */

@@ -3,7 +3,8 @@
  * Batches of pages, the payload of PAGES.
  *  1. Packing: each page is copied once, since the guest goes on writing, and
  *     all is decided on the copy: zero, the same as was sent, a difference, or
- *     as it is.  What is left can be compressed.
+ *     as it is.  What is left can be compressed: always, or while there is
+ *     time for it, unless it was in vain just before.
  *  2. Unpacking: the whole batch is checked before any of it reaches memory.
  */
 #include <stdlib.h>
@@ -14,6 +15,9 @@
 
 /* A difference that is nearly as long as the page is not worth its work. */
 #define DELTA_MAX	(PAGE_SIZE * 3 / 4)
+#define IDLE_LEVEL	1
+#define IN_VAIN(n, len)	((n) > (len) / 8 * 7)
+#define VAIN_BATCHES	15
 
 static u64 entry(u64 page, u32 kind, u32 arg)
 {
@@ -44,9 +48,9 @@ int batch_init(struct batch *b, int zstd_level, size_t cache, struct pages_stats
 				      ZSTD_COMPRESSBOUND(PAGES_RAW_MAX)));
 	b->raw = malloc(PAGES_RAW_MAX);
 	b->out = malloc(b->out_cap);
-	if (zstd_level)
+	if (zstd_level > 0)
 		b->zstd = ZSTD_createCCtx();
-	if (!b->raw || !b->out || (zstd_level && !b->zstd) || cache_init(&b->cache, cache)) {
+	if (!b->raw || !b->out || (zstd_level > 0 && !b->zstd) || cache_init(&b->cache, cache)) {
 		batch_fini(b);
 		return -ENOMEM;
 	}
@@ -113,6 +117,21 @@ void batch_add(struct batch *b, u64 page, const void *data, bool again)
 	b->raw_len += PAGE_SIZE;
 }
 
+static bool wants_zstd(struct batch *b)
+{
+	if (!b->raw_len || b->level != MIGRATE_ZSTD_IDLE)
+		return b->raw_len && b->level;
+	if (!b->idle)
+		return false;
+	if (b->vain) {
+		b->vain--;
+		return false;
+	}
+	if (!b->zstd)
+		b->zstd = ZSTD_createCCtx();
+	return b->zstd;
+}
+
 size_t batch_finish(struct batch *b)
 {
 	u8 *head = b->out + SEC_LEN, *data = head + PAGES_HEAD + b->count * 8;
@@ -122,13 +141,14 @@ size_t batch_finish(struct batch *b)
 
 	if (!b->count)
 		return 0;
-	if (b->zstd && b->raw_len) {
+	if (wants_zstd(b)) {
 		n = ZSTD_compressCCtx(b->zstd, data, b->out + b->out_cap - data, b->raw, b->raw_len,
-				      b->level);
+				      b->level > 0 ? b->level : IDLE_LEVEL);
 		if (!ZSTD_isError(n) && n < b->raw_len) {
 			encoding = ENCODING_ZSTD;
 			len = n;
 		}
+		b->vain = IN_VAIN(len, b->raw_len) ? VAIN_BATCHES : 0;
 	}
 	if (encoding == ENCODING_PLAIN)
 		memcpy(data, b->raw, b->raw_len);

@@ -38,10 +38,11 @@ void worker_fini(struct worker *w)
 	w->open = false;
 }
 
+/* Who had to wait has time for more work on the next batch. */
 static int flush(struct worker *w)
 {
 	size_t len = batch_finish(&w->batch);
-	u64 wait = 0;
+	u64 wait = 0, waits = w->s.ch.waits;
 	int err;
 
 	if (!len)
@@ -54,6 +55,7 @@ static int flush(struct worker *w)
 			return err;
 	}
 	err = stream_put(&w->s, TYPE_PAGES, w->batch.out, len);
+	w->batch.idle = wait || w->s.ch.waits != waits;
 	w->m->bytes += w->s.ch.bytes_out - w->bytes_told;
 	w->bytes_told = w->s.ch.bytes_out;
 	return err;

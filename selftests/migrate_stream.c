@@ -415,6 +415,46 @@ static void test_pages_zstd(void)
 	pages_round_trip(9);
 }
 
+/* A batch of 16 pages that compress well, or not at all; the length of its section */
+static size_t pack(struct packer *p, bool idle, bool well, u64 *seed)
+{
+	u64 page[PAGE_SIZE / 8];
+	size_t len;
+	u32 i, j;
+
+	for (i = 0; i < 16; i++) {
+		for (j = 0; j < PAGE_SIZE / 8; j++)
+			page[j] = well ? i + j / 8 : random_u64(seed);
+		batch_add(&p->b, i, page, false);
+	}
+	p->b.idle = idle;
+	len = batch_finish(&p->b);
+	ASSERT(!unpack(&p->u, p->b.out + SEC_LEN, len));
+	return len;
+}
+
+/* Only while there is time for it, and not for a while after it was in vain */
+static void test_pages_idle(void)
+{
+	const size_t all = 16 * PAGE_SIZE;
+	struct packer p;
+	u64 seed = 3;
+	int i;
+
+	packer_init(&p, MIGRATE_ZSTD_IDLE);
+	cache_fini(&p.b.cache);
+	ASSERT_EQ(cache_init(&p.b.cache, 0), 0);
+	ASSERT_GE(pack(&p, false, true, &seed), all);
+	ASSERT(!p.b.zstd);
+	ASSERT(pack(&p, true, true, &seed) < all / 2);
+	ASSERT_GE(pack(&p, true, false, &seed), all);
+	for (i = 0; i < 15; i++)
+		ASSERT_GE(pack(&p, true, true, &seed), all);
+	ASSERT(pack(&p, true, true, &seed) < all / 2);
+	ASSERT_GE(pack(&p, false, true, &seed), all);
+	packer_fini(&p);
+}
+
 /* Any change to a batch is refused or does nothing worse than other contents of the block's own pages (no sum is checked here) */
 static void test_forged_pages(void)
 {
@@ -609,6 +649,7 @@ static const struct tap_test tests[] = {
 	TEST(cache),
 	TEST(pages),
 	TEST(pages_zstd),
+	TEST(pages_idle),
 	TEST(forged_pages),
 	TEST(state_parts),
 	TEST(policy),

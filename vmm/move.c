@@ -224,6 +224,7 @@ static int number(const json_t *order, const char *name, u64 most, u64 *value)
 static int get_params(const json_t *order, struct migrate_params *p)
 {
 	u64 connections, downtime, timeout = 0, bandwidth = 0, zstd = 0;
+	bool compress = json_object_get(order, "compress");
 
 	migrate_params_init(p);
 	p->stall_ms = MOVE_STALL_MS;
@@ -240,7 +241,7 @@ static int get_params(const json_t *order, struct migrate_params *p)
 	p->timeout_ms = timeout;
 	p->timeout_forces = json_is_true(json_object_get(order, "force"));
 	p->bandwidth = bandwidth;
-	p->zstd = zstd;
+	p->zstd = compress ? (int)zstd : MIGRATE_ZSTD_IDLE;
 	return 0;
 }
 
