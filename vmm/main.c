@@ -54,7 +54,8 @@ static void print_plan(const struct options *opt, enum boot_mode mode)
 	       "ELF, PVH entry" : "bzImage, 64-bit entry");
 	printf("initrd:   %s\n", opt->initrd ? opt->initrd : "none");
 	printf("append:   %s\n", opt->append);
-	printf("cpus:     %u\n", opt->cpus);
+	printf("cpus:     %u (%s)\n", opt->cpus,
+	       opt->cpu_model ? opt->cpu_model : CPU_MODEL_HOST);
 	printf("memory:   %llu MiB\n", (unsigned long long)(opt->memory / MIB));
 	for (i = 0; i < opt->nr_disks; i++)
 		disk_options_print(&opt->disks[i]);
@@ -226,6 +227,8 @@ int main(int argc, char **argv)
 		options_help();
 	} else if (opt.version) {
 		puts("pvhv-run " VMM_VERSION);
+	} else if (opt.cpu_model_list) {
+		ret = cpu_model_list(opt.dev);
 	} else {
 		set_process_name(&opt);
 		ret = signals_init();

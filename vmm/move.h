@@ -43,6 +43,8 @@ int move_describe(struct vm *vm, const struct move_cpu *cpu,
 		  struct migrate_facts *facts);
 int move_args(const struct migrate_facts *facts, struct option_args *args);
 int move_check_cpu(struct vm *vm, const struct migrate_facts *facts, char *why);
+/* Of a machine whose vCPUs have been made here, and not yet loaded. */
+int move_check_tsc(struct vm *vm, const struct migrate_facts *facts, char *why);
 int move_blocks(struct vm *vm, struct migrate_block *list, unsigned int max);
 /* Of a machine that comes, as the library asks for them. */
 int move_blocks_fresh(void *vm, struct migrate_block *list, unsigned int max);

@@ -3,7 +3,10 @@
  * What a machine tells of itself before it moves, as names and values:
  *   program     "pvhv-run 0.1"
  *   arg0 ...    the options that it was made of
- *   cpu         vendor and family, and cpu.0x7.0:EBX ... features
+ *   cpu         vendor and family, and cpu.0x7.0:EBX ... features,
+ *   cpu.model   what --cpu-model named, if it did,
+ *   cpu.addresses, cpu.xstate2 ...  bits of an address, and where the parts
+ *               of an XSAVE area lie
  *   tsc_khz     how fast its time stamp counter counts
  *   devices     the names of their states' sections
  *   disk0.path, disk0.size ...   where they are now, and how large
@@ -29,6 +32,9 @@ int move_know_cpu(struct vm *vm, struct move_cpu *cpu)
 		return fail(-EIO, "%s: cannot read a vCPU's CPUID", vm->opt->dev);
 	cpuid_sum_up(cpuid, &cpu->features);
 	free(cpuid);
+	if (cpu_model_find(vm->opt->cpu_model))
+		snprintf(cpu->features.model, CPU_MODEL_NAME_MAX, "%s",
+			 vm->opt->cpu_model);
 	cpu->tsc_khz = khz > 0 ? khz : 0;
 	return 0;
 }
@@ -46,6 +52,16 @@ static int describe_cpu(const struct move_cpu *cpu, struct migrate_facts *facts)
 		cpuid_word_name(i, name + 4, sizeof(name) - 4);
 		ret = migrate_fact(facts, name, "%08x", sum->word[i]);
 	}
+	for (i = 2; i < CPUID_XSTATES && !ret; i++) {
+		snprintf(name, sizeof(name), "cpu.xstate%u", i);
+		if (sum->xstate[i])
+			ret = migrate_fact(facts, name, "%08x", sum->xstate[i]);
+	}
+	if (!ret && sum->model[0])
+		ret = migrate_fact(facts, "cpu.model", "%s", sum->model);
+	if (!ret)
+		ret = migrate_fact(facts, "cpu.addresses", "%x",
+				   sum->address_bits);
 	if (!ret)
 		ret = migrate_fact(facts, "tsc_khz", "%u", cpu->tsc_khz);
 	return ret;
@@ -126,27 +142,43 @@ int move_args(const struct migrate_facts *facts, struct option_args *args)
 	return 0;
 }
 
+/* One that an older program did not look at: no such features. */
+static int read_hex(const struct migrate_facts *facts, const char *name,
+		    u32 *value)
+{
+	const char *text = migrate_fact_get(facts, name);
+	char rest;
+
+	*value = 0;
+	return text && sscanf(text, "%x%c", value, &rest) != 1 ? -EBADMSG : 0;
+}
+
 static int read_summary(const struct migrate_facts *facts,
 			struct cpuid_summary *sum)
 {
 	const char *text = migrate_fact_get(facts, "cpu");
+	const char *model = migrate_fact_get(facts, "cpu.model");
 	char name[NAME_LEN];
 	unsigned int i;
-	char rest;
+	int ret = 0;
 
+	memset(sum, 0, sizeof(*sum));
 	if (!text)
 		return -EBADMSG;
 	snprintf(sum->identity, sizeof(sum->identity), "%s", text);
-	for (i = 0; i < CPUID_WORDS; i++) {
+	/* What its name promises is not believed: features are compared. */
+	if (model)
+		snprintf(sum->model, sizeof(sum->model), "%s", model);
+	for (i = 0; i < CPUID_WORDS && !ret; i++) {
 		memcpy(name, "cpu.", 4);
 		cpuid_word_name(i, name + 4, sizeof(name) - 4);
-		text = migrate_fact_get(facts, name);
-		/* One that an older program did not look at: no such features. */
-		sum->word[i] = 0;
-		if (text && sscanf(text, "%x%c", &sum->word[i], &rest) != 1)
-			return -EBADMSG;
+		ret = read_hex(facts, name, &sum->word[i]);
 	}
-	return 0;
+	for (i = 2; i < CPUID_XSTATES && !ret; i++) {
+		snprintf(name, sizeof(name), "cpu.xstate%u", i);
+		ret = read_hex(facts, name, &sum->xstate[i]);
+	}
+	return ret ? ret : read_hex(facts, "cpu.addresses", &sum->address_bits);
 }
 
 /* Would what the guest was told of its CPU be true here? */
@@ -167,6 +199,29 @@ int move_check_cpu(struct vm *vm, const struct migrate_facts *facts, char *why)
 	cpuid_sum_up(host, &ours);
 	free(host);
 	return cpuid_match(&theirs, &ours, why, MIGRATE_WHY_MAX);
+}
+
+/*
+ * Counters that agree within this are one rate to the kernel; other rates need
+ * a CPU that scales.
+ */
+#define TSC_TOLERANCE_PPM	250
+
+int move_check_tsc(struct vm *vm, const struct migrate_facts *facts, char *why)
+{
+	const char *text = migrate_fact_get(facts, "tsc_khz");
+	u64 theirs = text ? strtoull(text, NULL, 10) : 0, apart;
+	int khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
+
+	if (!theirs || khz <= 0 ||
+	    ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0)
+		return 0;
+	apart = theirs > (u64)khz ? theirs - khz : khz - theirs;
+	if (apart <= (u64)khz * TSC_TOLERANCE_PPM / 1000000)
+		return 0;
+	snprintf(why, MIGRATE_WHY_MAX, "the guest's TSC counts at %llu kHz, this host's at %d, and this host cannot scale it",
+		 (unsigned long long)theirs, khz);
+	return -EOPNOTSUPP;
 }
 
 /* A word of a list of words. */

@@ -88,6 +88,8 @@ int move_make(struct vm *vm, struct options *opt, bool later,
 		ret = move_check_cpu(vm, facts, why);
 	if (!ret)
 		ret = build(vm);
+	if (!ret)
+		ret = move_check_tsc(vm, facts, why);
 	return ret ? ret : move_check_devices(vm, facts, why);
 }
 

@@ -19,7 +19,8 @@
 enum {
 	OPT_CONSOLE = 256, OPT_CONTROL, OPT_DISK, OPT_NAME, OPT_DEV, OPT_DRY_RUN,
 	OPT_EXIT_PORT, OPT_RNG, OPT_PORT, OPT_BALLOON, OPT_SANDBOX, OPT_USER,
-	OPT_CHROOT, OPT_RESTORE, OPT_CLONE, OPT_INCOMING, OPT_BUS, OPT_HELP, OPT_VERSION
+	OPT_CHROOT, OPT_RESTORE, OPT_CLONE, OPT_INCOMING, OPT_BUS, OPT_CPU_MODEL,
+	OPT_HELP, OPT_VERSION
 };
 
 static const struct option longs[] = {
@@ -29,6 +30,7 @@ static const struct option longs[] = {
 	{ "params", required_argument, NULL, 'p' },
 	{ "memory", required_argument, NULL, 'm' },
 	{ "cpus", required_argument, NULL, 'c' },
+	{ "cpu-model", required_argument, NULL, OPT_CPU_MODEL },
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "net", required_argument, NULL, 'n' },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
@@ -61,6 +63,8 @@ void options_help(void)
 	      "  -i, --initrd FILE      initial RAM disk\n"
 	      "  -p, --append TEXT      kernel command line (default: " DEFAULT_APPEND ")\n"
 	      "  -c, --cpus N           number of CPUs (default: 1)\n"
+	      "      --cpu-model NAME   a CPU that unlike hosts can be, so that the machine can move\n"
+	      "                         between them; help lists them (default: host)\n"
 	      "  -m, --memory SIZE      memory, in MiB or with K, M, G (default: 512M)\n"
 	      "      --memory size=SIZE,hugepages=thp|off|2M|1G\n"
 	      "  -d, --disk PATH        raw image, block device or NBD URI (several times: several)\n"
@@ -277,6 +281,17 @@ static int parse_cpus(struct options *opt, const char *text)
 	return 0;
 }
 
+static int parse_cpu_model(struct options *opt, const char *text)
+{
+	opt->cpu_model_list = !strcmp(text, "help");
+	if (!opt->cpu_model_list && strcmp(text, CPU_MODEL_HOST) &&
+	    !cpu_model_find(text))
+		return fail(-EINVAL, "--cpu-model: '%.64s' is unknown: --cpu-model help lists what there is",
+			    text);
+	opt->cpu_model = text;
+	return 0;
+}
+
 static int parse_sandbox(struct options *opt, const char *text)
 {
 	if (strcmp(text, "on") && strcmp(text, "off"))
@@ -365,6 +380,8 @@ static int parse_one(struct options *opt, int c)
 	case OPT_NAME:
 		opt->name = optarg;
 		return 0;
+	case OPT_CPU_MODEL:
+		return parse_cpu_model(opt, optarg);
 	case OPT_SANDBOX:
 		return parse_sandbox(opt, optarg);
 	case OPT_USER:
@@ -438,7 +455,7 @@ static const struct {
 	{ 'd', "d", true }, { OPT_DISK, "disk", true }, { 'n', "net", true },
 	{ OPT_PORT, "port", true }, { OPT_BALLOON, "balloon", false },
 	{ OPT_RNG, "rng", false }, { OPT_EXIT_PORT, "exit-port", false },
-	{ OPT_BUS, "bus", false },
+	{ OPT_BUS, "bus", false }, { OPT_CPU_MODEL, "cpu-model", false },
 };
 
 /* Before its value is cut into pieces. */
@@ -471,7 +488,7 @@ static int parse_all(struct options *opt, int argc, char **argv)
 		if (!ret)
 			ret = parse_one(opt, c);
 	}
-	if (ret || opt->help || opt->version)
+	if (ret || opt->help || opt->version || opt->cpu_model_list)
 		return ret;
 	if (optind < argc)
 		return fail(-EINVAL, "'%s' is not an option: see pvhv-run --help",
@@ -514,7 +531,7 @@ int options_parse(struct options *opt, int argc, char **argv)
 
 	set_defaults(opt);
 	ret = parse_all(opt, argc, argv);
-	if (ret || opt->help || opt->version)
+	if (ret || opt->help || opt->version || opt->cpu_model_list)
 		return ret;
 	ret = check_all(opt);
 	return ret ? ret : settle_control(opt);
@@ -583,6 +600,24 @@ static int check_saved(const struct option_args *saved)
 	return 0;
 }
 
+/* Its kernel has looked at the CPU that it had. */
+static int check_cpu_model(const struct option_args *saved,
+			   const struct options *own)
+{
+	const char *was = CPU_MODEL_HOST, *value;
+	u32 i;
+
+	for (i = 0; i < saved->nr; i++) {
+		value = strchr(saved->text[i], '=');
+		if (value && option_is(saved->text[i], "cpu-model"))
+			was = value + 1;
+	}
+	if (!own->cpu_model || !strcmp(own->cpu_model, was))
+		return 0;
+	return fail(-EINVAL, "--cpu-model: the machine was started with '%.64s' and keeps that: leave it out",
+		    was);
+}
+
 /* The pieces of values stay in @opt->merged as long as the machine runs. */
 int options_merge(struct options *opt, const struct option_args *saved)
 {
@@ -593,6 +628,8 @@ int options_merge(struct options *opt, const struct option_args *saved)
 
 	memset(&opt->merged, 0, sizeof(opt->merged));
 	ret = check_saved(saved);
+	if (!ret)
+		ret = check_cpu_model(saved, &own);
 	if (!ret)
 		ret = copy_args(&opt->merged, saved);
 	if (!ret) {

@@ -17,6 +17,7 @@
 #define MTRR_WRITE_BACK		6
 #define MSR_HWCR		0xc0010015
 #define HWCR_TSC_FREQ_SEL	(1u << 24)
+#define MSR_ARCH_CAPABILITIES	0x10a
 
 #define CR0_PE			0x00000001
 #define CR0_ET			0x00000010
@@ -30,12 +31,26 @@
 #define SEL_DATA		0x18
 #define SEL_TSS			0x20
 
+/* What this host's kernel supports, or of it what the machine's model has. */
+static struct kvm_cpuid2 *choose_cpuid(const struct vm *vm)
+{
+	const struct cpu_model *model = cpu_model_find(vm->opt->cpu_model);
+	struct kvm_cpuid2 *host = cpuid_supported(vm->dev_fd), *cpuid;
+
+	if (!host || !model)
+		return host;
+	cpuid = cpu_model_cpuid(model, host, vm_address_bits(vm));
+	free(host);
+	errno = ENOMEM;
+	return cpuid;
+}
+
 static int set_cpuid(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 	bool deadline = ioctl(vm->dev_fd, KVM_CHECK_EXTENSION,
 			      KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-	struct kvm_cpuid2 *cpuid = cpuid_supported(vm->dev_fd);
+	struct kvm_cpuid2 *cpuid = choose_cpuid(vm);
 	int ret = 0;
 
 	if (!cpuid)
@@ -75,6 +90,25 @@ static int set_firmware_msrs(struct vcpu *vcpu)
 		return fail(-EINVAL, "%s: vCPU %u: cannot set the default memory type (MSR 0x%x)",
 			    vcpu->vm->opt->dev, vcpu->id, MSR_MTRR_DEF_TYPE);
 	return 0;
+}
+
+/*
+ * What this very CPU does not suffer from: a model tells nothing of it, and
+ * what cannot be read must not keep the machine from another host.
+ */
+static void forget_host_msrs(struct vcpu *vcpu)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[1];
+	} msrs = {
+		.head.nmsrs = 1,
+		.entry[0].index = MSR_ARCH_CAPABILITIES,
+	};
+
+	/* Where there is none, there is nothing to forget. */
+	if (cpu_model_find(vcpu->vm->opt->cpu_model))
+		ioctl(vcpu->fd, KVM_SET_MSRS, &msrs);
 }
 
 static void flat_segment(struct kvm_segment *seg, u16 selector, u8 type)
@@ -144,6 +178,7 @@ int vcpu_init(struct vcpu *vcpu, const struct boot *boot)
 	ret = set_cpuid(vcpu);
 	if (ret)
 		return ret;
+	forget_host_msrs(vcpu);
 	ret = set_firmware_msrs(vcpu);
 	if (ret || vcpu->id)
 		return ret;

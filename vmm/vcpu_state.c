@@ -21,6 +21,9 @@
 #define MSRS_AT_ONCE		64
 #define MSRS_MAX		1024
 
+#define XSAVE_PARTS		512	/* which are not in their initial state */
+#define XSAVE_FP_SSE		3
+
 #define MSR_TSC			0x10
 #define MSR_TSC_DEADLINE	0x6e0
 #define MSR_APICBASE		0x1b
@@ -191,6 +194,24 @@ static int save_xsave(struct vcpu *vcpu, struct state *st)
 	return ret;
 }
 
+/*
+ * Parts that the other host had and the guest's CPUID has not are in their
+ * initial state; this host may not know them.
+ */
+static void drop_foreign_parts(struct vcpu *vcpu, void *data)
+{
+	struct kvm_cpuid2 *cpuid = vcpu_cpuid(vcpu);
+	const struct kvm_cpuid_entry2 *e = cpuid ? cpuid_find(cpuid, 0xd, 0) : NULL;
+	u64 parts;
+
+	if (e) {
+		memcpy(&parts, (u8 *)data + XSAVE_PARTS, sizeof(parts));
+		parts &= e->eax | (u64)e->edx << 32 | XSAVE_FP_SSE;
+		memcpy((u8 *)data + XSAVE_PARTS, &parts, sizeof(parts));
+	}
+	free(cpuid);
+}
+
 static int load_xsave(struct vcpu *vcpu, const struct state_section *sec)
 {
 	size_t size = xsave_size(vcpu->vm), got;
@@ -205,7 +226,9 @@ static int load_xsave(struct vcpu *vcpu, const struct state_section *sec)
 	if (ret)
 		ret = fail(ret, "state: 'xsave' of vCPU %u is damaged, or larger than this host's",
 			   vcpu->id);
-	else if (ioctl(vcpu->fd, KVM_SET_XSAVE, data))
+	else
+		drop_foreign_parts(vcpu, data);
+	if (!ret && ioctl(vcpu->fd, KVM_SET_XSAVE, data))
 		ret = fail(-errno, "state: this host refuses 'xsave' of vCPU %u: %s",
 			   vcpu->id, strerror(errno));
 	free(data);
@@ -292,13 +315,22 @@ static bool may_miss(u32 index)
 	}
 }
 
+/* One of the other host's that the guest cannot have used. */
+static bool foreign(struct vcpu *vcpu, const struct kvm_msr_entry *entry)
+{
+	struct msr_batch batch = { .head.nmsrs = 1 };
+
+	batch.entry[0].index = entry->index;
+	return !entry->data && ioctl(vcpu->fd, KVM_GET_MSRS, &batch) < 1;
+}
+
 static int set_msr(struct vcpu *vcpu, const struct kvm_msr_entry *entry)
 {
 	struct msr_batch batch = { .head.nmsrs = 1 };
 
 	batch.entry[0] = *entry;
 	if (ioctl(vcpu->fd, KVM_SET_MSRS, &batch) == 1 ||
-	    may_miss(entry->index))
+	    may_miss(entry->index) || foreign(vcpu, entry))
 		return 0;
 	return fail(-EINVAL, "state: this host refuses MSR 0x%x = 0x%llx of vCPU %u",
 		    entry->index, (unsigned long long)entry->data, vcpu->id);

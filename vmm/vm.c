@@ -91,6 +91,29 @@ static int explain_open(const char *path, int err)
 	}
 }
 
+u32 vm_address_bits(const struct vm *vm)
+{
+	return vm->opt->memory > 512 * GIB ? CPU_MODEL_ADDRESS_BITS_LARGE :
+					     CPU_MODEL_ADDRESS_BITS;
+}
+
+static int check_cpu_model(struct vm *vm)
+{
+	const struct cpu_model *model = cpu_model_find(vm->opt->cpu_model);
+	struct kvm_cpuid2 *host;
+	int ret;
+
+	if (!model)
+		return 0;
+	host = cpuid_supported(vm->dev_fd);
+	if (!host)
+		return fail(-errno, "%s: cannot read the supported CPUID: %s",
+			    vm->opt->dev, strerror(errno));
+	ret = cpu_model_check(model, host, vm_address_bits(vm));
+	free(host);
+	return ret;
+}
+
 int vm_open(struct vm *vm)
 {
 	const char *path = vm->opt->dev;
@@ -123,7 +146,7 @@ int vm_open(struct vm *vm)
 		return fail(-EPROTONOSUPPORT, "%s: a vCPU's shared page is too small: update the module",
 			    path);
 	vm->run_size = value;
-	return 0;
+	return check_cpu_model(vm);
 }
 
 static int create_vm(struct vm *vm)

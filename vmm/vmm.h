@@ -330,6 +330,8 @@ struct options {
 	enum bus_kind bus;
 	enum mem_pages pages;
 	u64 memory;
+	const char *cpu_model;		/* NULL: the host's */
+	bool cpu_model_list;
 	u32 cpus;
 	u32 nr_nets;
 	struct net_options nets[NETS_MAX];
@@ -360,6 +362,23 @@ int options_parse(struct options *opt, int argc, char **argv);
 int options_merge(struct options *opt, const struct option_args *saved);
 void options_free(struct options *opt);
 void options_help(void);
+
+/* cpu_model.c: the CPUs that --cpu-model knows. */
+#define CPU_MODEL_NAME_MAX	32
+#define CPU_MODEL_HOST		"host"
+
+struct cpu_model {
+	const char *name;
+	const char *base;		/* has all features of that one, too */
+	const char *vendor;		/* NULL: the host's */
+	u32 family, model, stepping;
+	const char *brand;
+	const char *features;
+};
+
+/* NULL: none of that name, or the host's own */
+const struct cpu_model *cpu_model_find(const char *name);
+const struct cpu_model *cpu_model_at(unsigned int nr);	/* NULL: the end */
 
 /* options_value.c: what is between the commas. */
 int options_size(const char *text, u64 *bytes);
@@ -597,6 +616,7 @@ struct vm {
 
 void vm_init(struct vm *vm, const struct options *opt);
 int vm_open(struct vm *vm);
+u32 vm_address_bits(const struct vm *vm);	/* of a --cpu-model */
 int vm_create(struct vm *vm);
 int vm_add_vcpus(struct vm *vm);
 void vm_destroy(struct vm *vm);
@@ -703,18 +723,47 @@ void cpuid_for_vcpu(struct kvm_cpuid2 *cpuid, u32 id, u32 cpus, bool deadline);
 const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *cpuid,
 					  u32 function, u32 index);
 
-/* cpuid_match.c: may a guest go on here? */
-#define CPUID_WORDS		13
+/* cpuid_words.c: registers whose bits are features, and the names of these. */
+#define CPUID_WORDS		16
+#define CPUID_XSTATES		10	/* parts of an XSAVE area */
 
+u32 cpuid_word(const struct kvm_cpuid2 *cpuid, unsigned int word);
+void cpuid_put_words(struct kvm_cpuid_entry2 *e, const u32 word[CPUID_WORDS]);
+void cpuid_word_name(unsigned int word, char *buf, size_t len);
+void cpuid_bit_name(unsigned int word, unsigned int bit, char *buf, size_t len);
+bool cpuid_set_bit(u32 word[CPUID_WORDS], const char *name);
+u32 cpuid_set_by_us(unsigned int word);
+
+/* cpuid_match.c: may a guest go on here? */
 struct cpuid_summary {
 	char identity[40];		/* vendor and family */
+	char model[CPU_MODEL_NAME_MAX];	/* as it was named, "": the host's */
 	u32 word[CPUID_WORDS];		/* features */
+	u32 address_bits;		/* physical, 0: not known */
+	u32 xstate[CPUID_XSTATES];	/* length << 16 | place, 0: none */
 };
 
+void cpuid_vendor(const struct kvm_cpuid2 *cpuid, char vendor[13]);
 void cpuid_sum_up(const struct kvm_cpuid2 *cpuid, struct cpuid_summary *sum);
-void cpuid_word_name(unsigned int word, char *buf, size_t len);
+unsigned int cpuid_missing(const struct cpuid_summary *guest,
+			   const struct cpuid_summary *host, char *line,
+			   size_t max);
 int cpuid_match(const struct cpuid_summary *guest,
 		const struct cpuid_summary *host, char *why, size_t max);
+
+/* cpuid_model.c: a CPU as a model describes it. */
+#define CPU_MODEL_ADDRESS_BITS	40
+#define CPU_MODEL_ADDRESS_BITS_LARGE 46	/* of machines that need them */
+
+/* As the host's kernel would have told of it, were it its own; NULL: no memory. */
+struct kvm_cpuid2 *cpu_model_cpuid(const struct cpu_model *model,
+				   const struct kvm_cpuid2 *host,
+				   u32 address_bits);
+/* Can this host be it?  Says what it lacks. */
+int cpu_model_check(const struct cpu_model *model,
+		    const struct kvm_cpuid2 *host, u32 address_bits);
+/* What there is, and whether this host can be it. */
+int cpu_model_list(const char *dev);
 
 /* irq.c: interrupt lines, messages, and eventfds as both and as doorbells. */
 struct irq_routes;
