@@ -134,13 +134,6 @@ void pvhv_deliver_payload(struct pvhv_vcpu *vcpu)
 
 /* --- 2. what an exit cut off --- */
 
-void pvhv_events_entered(struct pvhv_vcpu *vcpu)
-{
-	vcpu->excp.injected = false;
-	vcpu->irq.injected = false;
-	vcpu->nmi_injected = false;
-}
-
 void pvhv_requeue_exception(struct pvhv_vcpu *vcpu, u8 vector, bool has_error, u32 error)
 {
 	vcpu->excp.injected = true;

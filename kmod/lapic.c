@@ -526,14 +526,17 @@ void pvhv_lapic_set_tpr(struct pvhv_vcpu *vcpu, u64 cr8)
 		write_tpr(l, (cr8 & 0xf) << 4);
 }
 
-bool pvhv_lapic_tpr_blocks(struct pvhv_vcpu *vcpu)
+/* The class of an interrupt that waits for nothing but a lower TPR, 0: none. */
+unsigned int pvhv_lapic_tpr_blocks(struct pvhv_vcpu *vcpu)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
 	int irr;
 
 	if (!l || !READ_ONCE(l->irr_maybe))
-		return false;
+		return 0;
 	irr = lapic_highest(l->irr);
-	return irr >= 0 && irr >> 4 <= (int)(lapic_reg(l, APIC_TASKPRI) >> 4) &&
-	       irr >> 4 > (l->isr_top < 0 ? 0 : l->isr_top >> 4);
+	if (irr < 0 || irr >> 4 > (int)(lapic_reg(l, APIC_TASKPRI) >> 4) ||
+	    irr >> 4 <= (l->isr_top < 0 ? 0 : l->isr_top >> 4))
+		return 0;
+	return irr >> 4;
 }

@@ -504,7 +504,7 @@ struct pvhv_backend {
 #define PVHV_SYNC_DR	BIT(4)
 #define PVHV_SYNC_TSC	BIT(5)
 #define PVHV_SYNC_CPUID	BIT(6)
-#define PVHV_SYNC_TPR	BIT(7)	/* intercept CR8 writes: pvhv_lapic_tpr_blocks() */
+#define PVHV_SYNC_TPR	BIT(7)	/* writes of CR8 that must be seen: pvhv_lapic_tpr_blocks() */
 #define PVHV_SYNC_PAT	BIT(8)
 #define PVHV_SYNC_ALL	(BIT(9) - 1)
 #define PVHV_SYNC_MSRS	BIT(9)	/* pvhv_msr_allowed() says something else; under srcu */
@@ -659,7 +659,12 @@ static inline void pvhv_queue_ud(struct pvhv_vcpu *vcpu)
 }
 void pvhv_queue_nmi(struct pvhv_vcpu *vcpu);	/* any thread */
 /* After an entry: what went in is delivered, but for what is put back. */
-void pvhv_events_entered(struct pvhv_vcpu *vcpu);
+static inline void pvhv_events_entered(struct pvhv_vcpu *vcpu)
+{
+	vcpu->excp.injected = false;
+	vcpu->irq.injected = false;
+	vcpu->nmi_injected = false;
+}
 void pvhv_requeue_exception(struct pvhv_vcpu *vcpu, u8 vector, bool has_error, u32 error);
 void pvhv_requeue_irq(struct pvhv_vcpu *vcpu, u8 vector);
 void pvhv_requeue_nmi(struct pvhv_vcpu *vcpu);
@@ -954,7 +959,7 @@ int pvhv_lapic_mmio_write(struct pvhv_vcpu *vcpu, u64 gpa, unsigned int len, con
 u64 pvhv_lapic_get_tpr(struct pvhv_vcpu *vcpu);	/* CR8 value 0-15 */
 void pvhv_lapic_set_tpr(struct pvhv_vcpu *vcpu, u64 cr8);
 /* After an exit with V_TPR changed; a pending vector the TPR holds back? */
-bool pvhv_lapic_tpr_blocks(struct pvhv_vcpu *vcpu);
+unsigned int pvhv_lapic_tpr_blocks(struct pvhv_vcpu *vcpu);
 u64 pvhv_lapic_get_tsc_deadline(struct pvhv_vcpu *vcpu);
 void pvhv_lapic_set_tsc_deadline(struct pvhv_vcpu *vcpu, u64 value);
 void pvhv_lapic_timer_migrate(struct pvhv_vcpu *vcpu);	/* on load: pull hrtimer here */

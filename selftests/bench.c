@@ -399,10 +399,10 @@ static const struct bench benches[] = {
 
 #define NR_BENCHES	ARRAY_SIZE(benches)
 
-/* What costs nothing on the first device (a write that hardware logs) has no ratio to it */
+/* What costs no more than the instruction itself on the first device (a write that hardware logs) has no ratio to it */
 static bool has_ratio(double first)
 {
-	return first >= 1;
+	return first > 1;
 }
 
 /* In a child of its own, so that devices and operations do not see each other */

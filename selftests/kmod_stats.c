@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Verifies KVM_GET_STATS_FD of VMs and vCPUs: the binary format is what the KVM API says, counters count, the fd is
- * read-only and outlives its VM.
+ * read-only and outlives its VM; and that what hardware does for a guest counts nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "apic.h"
 #include "vm.h"
 
 static struct vm *vm;
@@ -152,6 +153,32 @@ static void test_counts(void)
 	ASSERT_LT(value(&s, "exits"), before + 100000);
 }
 
+#define CR8_ACCESSES	2000
+
+static void guest_cr8(uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		GUEST_WRREG(cr8, i % 16);
+		GUEST_ASSERT_EQ(GUEST_RDREG(cr8), i % 16);
+	}
+	GUEST_WRREG(cr8, 9);
+}
+
+/* Hardware keeps a task priority that holds nothing back */
+static void test_cr8_does_not_exit(void)
+{
+	struct kvm_lapic_state lapic;
+	struct stats s;
+
+	vm = vm_create(VM_IRQCHIP);
+	vcpu = vcpu_add(vm, 0, guest_cr8, CR8_ACCESSES);
+	s = open_stats(vcpu->fd);
+	vcpu_run_done(vcpu);
+	ASSERT_LT(value(&s, "exits"), CR8_ACCESSES / 4);
+	VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &lapic);
+	ASSERT_EQ(lapic.regs[APIC_TPR] & 0xf0, 0x90);
+}
+
 /* A second fd shows the same; both outlive vCPU and VM */
 static void test_lifetime(void)
 {
@@ -179,6 +206,7 @@ int main(int argc, char **argv)
 		TEST(vm),
 		TEST(vcpu),
 		TEST(counts),
+		TEST(cr8_does_not_exit),
 		TEST(lifetime),
 	};
 

@@ -10,6 +10,7 @@
 #include <linux/sched/smt.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
+#include <asm/perf_event.h>
 #include <asm/processor.h>
 #include <asm/tsc.h>
 
@@ -50,6 +51,7 @@ static const struct controls controls[] = {
 			    CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_USE_MSR_BITMAPS |
 			    CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING |
 			    CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
+		.optional = CPU_BASED_TPR_SHADOW,
 		.what = "MSR bitmaps and secondary controls",
 		.to = &vmx_caps.proc,
 	}, {
@@ -95,10 +97,14 @@ static int negotiate(const struct controls *c, bool true_controls)
 static void probe_misc(void)
 {
 	u64 pin, misc;
+	int nr;
 
 	rdmsrl(MSR_IA32_VMX_MISC, misc);
 	vmx_caps.zero_length = misc & VMX_MISC_ZERO_LEN_INS;
-	vmx_caps.perf = boot_cpu_has(X86_FEATURE_ARCH_PERFMON);
+	preempt_disable();
+	/* Without counters it is NULL, always. */
+	vmx_caps.perf = perf_guest_get_msrs(&nr, NULL);
+	preempt_enable();
 	rdmsrl(MSR_IA32_VMX_PINBASED_CTLS, pin);
 	if (!vmx_slice_us || !(upper_32_bits(pin) & PIN_BASED_VMX_PREEMPTION_TIMER))
 		return;

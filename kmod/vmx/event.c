@@ -64,9 +64,6 @@ void vmx_inject_nmi(struct pvhv_vcpu *vcpu)
 
 void vmx_requeue_events(struct pvhv_vcpu *vcpu, u32 info)
 {
-	pvhv_events_entered(vcpu);
-	if (likely(!(info & VECTORING_INFO_VALID_MASK)))
-		return;
 	switch (info & VECTORING_INFO_TYPE_MASK) {
 	case INTR_TYPE_NMI_INTR:
 		pvhv_requeue_nmi(vcpu);

@@ -39,8 +39,9 @@ static void normalise_io(struct pvhv_exit *e)
 	e->pio.seg = 0xff;
 }
 
-static void normalise_cr(struct pvhv_exit *e)
+static void normalise_cr(struct pvhv_vcpu *vcpu)
 {
+	struct pvhv_exit *e = &vcpu->exit;
 	u64 q = e->hw_info[0];
 	unsigned int type = (q & CONTROL_REG_ACCESS_TYPE) >> CR_TYPE_SHIFT;
 
@@ -51,6 +52,10 @@ static void normalise_cr(struct pvhv_exit *e)
 		e->cr.nr = q & 0xf;
 		e->cr.gpr = (q & CONTROL_REG_ACCESS_REG) >> CR_GPR_SHIFT;
 		e->cr.write = type == CR_MOV_TO;
+	}
+	if (e->cr.nr == 8 && vcpu->lapic && to_vmx(vcpu)->apic_page) {
+		vmx_lend_tpr(vcpu);
+		e->kind = PVHV_EXIT_NONE;
 	}
 }
 
@@ -160,12 +165,14 @@ static void normalise_insn(struct pvhv_vcpu *vcpu, u32 reason)
 
 	e->kind = insn_exits[reason];
 	set_next_rip(vcpu);
+	/* pvhv_finish_insn() will ask, perhaps when this costs much more. */
+	vmx_learn(to_vmx(vcpu), VMX_INTERRUPTIBILITY, vmcs_read(GUEST_INTERRUPTIBILITY_INFO));
 	switch (reason) {
 	case EXIT_REASON_IO_INSTRUCTION:
 		normalise_io(e);
 		break;
 	case EXIT_REASON_CR_ACCESS:
-		normalise_cr(e);
+		normalise_cr(vcpu);
 		break;
 	case EXIT_REASON_DR_ACCESS:
 		if (likely(!vcpu->guest_debug)) {
@@ -217,6 +224,8 @@ void vmx_normalise_exit(struct pvhv_vcpu *vcpu, u32 reason)
 	case EXIT_REASON_NMI_WINDOW:
 		vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_NMI_WINDOW_EXITING, false);
 		e->kind = PVHV_EXIT_NMI_WINDOW;
+		break;
+	case EXIT_REASON_TPR_BELOW_THRESHOLD:	/* vmx_save_tpr() has seen it */
 		break;
 	case EXIT_REASON_PML_FULL:	/* emptied by vmx_enter() */
 		if (unlikely(e->hw_info[0] & EPT_NMI_UNBLOCKED))

@@ -6,6 +6,7 @@
  *  3. vmx_sync(): control registers, EFER, debug registers, TSC offset and the
  *     controls that follow from them.
  */
+#include <asm/apicdef.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
 #include <asm/tlbflush.h>
@@ -235,6 +236,42 @@ void vmx_lend_debug_registers(struct pvhv_vcpu *vcpu, bool lend)
 	vmx->dr_lent = lend;
 }
 
+/*
+ * The task priority: the guest's first MOV CR8 exits. From then on it has one
+ * that the CPU keeps (SDM 30.3), and an exit only where that falls below the
+ * class of an interrupt that it holds back. Few guests use CR8 at all.
+ */
+void vmx_lend_tpr(struct pvhv_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING,
+		   false);
+	vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_TPR_SHADOW, true);
+	vmx->tpr_lent = true;
+	vmx->tpr_threshold = pvhv_lapic_tpr_blocks(vcpu);
+}
+
+static u32 *hw_tpr(struct vmx_vcpu *vmx)
+{
+	return page_address(vmx->apic_page) + APIC_TASKPRI;
+}
+
+void vmx_load_tpr(struct pvhv_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	u8 class = pvhv_lapic_get_tpr(vcpu);
+
+	*hw_tpr(vmx) = class << 4;
+	/* An entry wants it not to be below already (SDM 27.2.1.1). */
+	vmx_set(vmx, VMX_TPR_THRESHOLD, min(vmx->tpr_threshold, class));
+}
+
+void vmx_save_tpr(struct pvhv_vcpu *vcpu)
+{
+	pvhv_lapic_set_tpr(vcpu, *hw_tpr(to_vmx(vcpu)) >> 4 & 0xf);
+}
+
 static void sync_debug_registers(struct pvhv_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -270,5 +307,7 @@ void vmx_sync(struct pvhv_vcpu *vcpu, u32 what)
 		vmx_choose_msr_bitmap(vcpu);
 	if (what & PVHV_SYNC_CPUID)
 		sync_features(vcpu);
-	/* PAT: second-level entries overrule it. TPR: accesses of CR8 exit anyway. */
+	if ((what & PVHV_SYNC_TPR) && unlikely(to_vmx(vcpu)->tpr_lent))
+		to_vmx(vcpu)->tpr_threshold = pvhv_lapic_tpr_blocks(vcpu);
+	/* PAT: second-level entries overrule it. */
 }

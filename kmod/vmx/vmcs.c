@@ -64,15 +64,15 @@ void vmx_vmcs_make_current(struct vmx_vcpu *vmx)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
 
+	if (likely(c->current_vmcs == vmx))
+		return;
 	if (unlikely(vmx->vmcs_cpu != smp_processor_id())) {
 		vmclear(vmx->vmcs_pa);
 		list_add(&vmx->link, &c->active);
 		vmx->vmcs_cpu = smp_processor_id();
 	}
-	if (c->current_vmcs != vmx) {
-		vmptrld(vmx->vmcs_pa);
-		c->current_vmcs = vmx;
-	}
+	vmptrld(vmx->vmcs_pa);
+	c->current_vmcs = vmx;
 }
 
 void vmx_vmcs_clear_all(void)
@@ -83,17 +83,30 @@ void vmx_vmcs_clear_all(void)
 		deactivate(list_first_entry(&c->active, struct vmx_vcpu, link));
 }
 
+static bool alloc_zeroed(struct page **page, bool wanted)
+{
+	if (wanted)
+		*page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	return !wanted || *page;
+}
+
+static void free_pages_of(struct vmx_vcpu *vmx)
+{
+	if (vmx->apic_page)
+		__free_page(vmx->apic_page);
+	if (vmx->write_log)
+		__free_page(vmx->write_log);
+	if (vmx->vmcs)
+		__free_page(vmx->vmcs);
+}
+
 int vmx_vmcs_alloc(struct vmx_vcpu *vmx)
 {
-	vmx->vmcs = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!vmx->vmcs)
+	if (!alloc_zeroed(&vmx->vmcs, true) ||
+	    !alloc_zeroed(&vmx->write_log, vmx_caps.proc2 & SECONDARY_EXEC_ENABLE_PML) ||
+	    !alloc_zeroed(&vmx->apic_page, vmx_caps.proc & CPU_BASED_TPR_SHADOW)) {
+		free_pages_of(vmx);
 		return -ENOMEM;
-	if (vmx_caps.proc2 & SECONDARY_EXEC_ENABLE_PML) {
-		vmx->write_log = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-		if (!vmx->write_log) {
-			__free_page(vmx->vmcs);
-			return -ENOMEM;
-		}
 	}
 	*(u32 *)page_address(vmx->vmcs) = vmx_caps.revision;
 	vmx->vmcs_pa = page_to_phys(vmx->vmcs);
@@ -115,9 +128,7 @@ void vmx_vmcs_free(struct vmx_vcpu *vmx)
 	deactivate_here(vmx);
 	local_irq_restore(flags);
 	preempt_enable();
-	if (vmx->write_log)
-		__free_page(vmx->write_log);
-	__free_page(vmx->vmcs);
+	free_pages_of(vmx);
 }
 
 /* --- 2. fields --- */
@@ -158,7 +169,14 @@ static const u16 encodings[VMX_NR_FIELDS] = {
 	[VMX_MSR_BITMAP] = MSR_BITMAP,
 	[VMX_ENTRY_EVENT] = VM_ENTRY_INTR_INFO_FIELD,
 	[VMX_ENTRY_ERROR] = VM_ENTRY_EXCEPTION_ERROR_CODE,
+	[VMX_TPR_THRESHOLD] = TPR_THRESHOLD,
 };
+
+static u64 read_field(struct vmx_vcpu *vmx, enum vmx_field f)
+{
+	vmx_learn(vmx, f, vmcs_read(encodings[f]));
+	return vmx->field[f];
+}
 
 /*
  * Also for ioctls, whose thread has not loaded the vCPU. Where virtualization
@@ -169,14 +187,15 @@ u64 vmx_fetch(struct vmx_vcpu *vmx, enum vmx_field f)
 	unsigned long flags;
 	u64 value = 0;
 
+	/* Between an exit and the next entry. */
+	if (likely(irqs_disabled() && this_cpu_read(vmx_cpus.current_vmcs) == vmx))
+		return read_field(vmx, f);
 	preempt_disable();
 	vmx_vmcs_leave_other_cpu(vmx);
 	local_irq_save(flags);
 	if (likely(this_cpu_read(pvhv_virt_on))) {
 		vmx_vmcs_make_current(vmx);
-		value = vmcs_read(encodings[f]);
-		vmx->field[f] = value;
-		vmx->known |= BIT_ULL(f);
+		value = read_field(vmx, f);
 	}
 	local_irq_restore(flags);
 	preempt_enable();

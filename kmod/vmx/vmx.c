@@ -81,7 +81,8 @@ static void init_controls(struct pvhv_vcpu *vcpu)
 	u32 disabled = vcpu->vm->disabled_exits;
 	u64 proc = vmx_caps.proc, proc2 = vmx_caps.proc2;
 
-	proc &= ~(CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING);
+	proc &= ~(CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING |
+		  CPU_BASED_TPR_SHADOW /* vmx_lend_tpr() */);
 	if (disabled & KVM_X86_DISABLE_EXITS_HLT)
 		proc &= ~CPU_BASED_HLT_EXITING;
 	if (disabled & KVM_X86_DISABLE_EXITS_MWAIT)
@@ -226,6 +227,8 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 		vmcs_write(PML_ADDRESS, page_to_phys(vmx->write_log));
 		vmcs_write(GUEST_PML_INDEX, WRITE_LOG_ENTRIES - 1);
 	}
+	if (vmx->apic_page)
+		vmcs_write(VIRTUAL_APIC_PAGE_ADDR, page_to_phys(vmx->apic_page));
 	if (vmx_caps.proc2 & PVHV_SECONDARY_EXEC_XSAVES)
 		vmcs_write(XSS_EXIT_BITMAP, 0);
 	vmx_host_constants();
@@ -311,7 +314,8 @@ static void prepare(struct pvhv_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
-	vmx_vmcs_make_current(vmx);
+	if (unlikely(this_cpu_read(vmx_cpus.current_vmcs) != vmx))
+		vmx_vmcs_make_current(vmx);
 	if (unlikely(!vmx->begun))
 		begin_vmcs(vmx);
 	vmx_host_refresh(vmx);
@@ -319,7 +323,10 @@ static void prepare(struct pvhv_vcpu *vcpu)
 		vmx_host_perf(vmx);
 	if ((vmx->known & BIT_ULL(VMX_INTERRUPTIBILITY)) && vmx->field[VMX_INTERRUPTIBILITY])
 		vmx_fix_shadow(vcpu);
-	vmx_write_dirty(vmx);
+	if (unlikely(vmx->tpr_lent))
+		vmx_load_tpr(vcpu);
+	if (vmx->dirty)
+		vmx_write_dirty(vmx);
 	guest_field(&vmx->hw_rip, GUEST_RIP, vcpu->rip);
 	guest_field(&vmx->hw_rsp, GUEST_RSP, vcpu->gpr[PVHV_RSP]);
 	guest_field(&vmx->hw_rflags, GUEST_RFLAGS, vcpu->rflags);
@@ -387,6 +394,8 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 		update_debugctlmsr(vmx->host_debugctl);	/* an exit clears it */
 	if (unlikely(vmx->dr_lent))
 		take_back_debug_registers(vcpu);
+	if (unlikely(vmx->tpr_lent))
+		vmx_save_tpr(vcpu);
 	if (unlikely(hw_breakpoint_active()))
 		hw_breakpoint_restore();
 	vmx->known &= ~VMX_GUEST_CHANGES;
@@ -405,8 +414,7 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 	vcpu->gpr[PVHV_RSP] = vmx->hw_rsp;
 	vcpu->rflags = vmx->hw_rflags;
 	vcpu->cr3 = vmcs_read(GUEST_CR3);
-	vmx->field[VMX_CR3] = vcpu->cr3;
-	vmx->known |= BIT_ULL(VMX_CR3);
+	vmx_learn(vmx, VMX_CR3, vcpu->cr3);
 	if (unlikely((vcpu->rflags & X86_EFLAGS_TF) && (u16)reason != EXIT_REASON_INIT_SIGNAL))
 		vmx_forget_step(vcpu);
 	/* The end of an NMI handler is seen by looking; only injection begins one. */
@@ -417,8 +425,13 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 		     ((u16)reason == EXIT_REASON_EXCEPTION_NMI &&
 		      (vmcs_read(VM_EXIT_INTR_INFO) & INTR_INFO_VECTOR_MASK) == X86_TRAP_MC)))
 		pvhv_host_machine_check();
-	if (likely(!(reason & VMX_EXIT_REASONS_FAILED_VMENTRY)))
-		vmx_requeue_events(vcpu, vmcs_read(IDT_VECTORING_INFO_FIELD));
+	if (likely(!(reason & VMX_EXIT_REASONS_FAILED_VMENTRY))) {
+		u32 info = vmcs_read(IDT_VECTORING_INFO_FIELD);
+
+		pvhv_events_entered(vcpu);
+		if (unlikely(info & VECTORING_INFO_VALID_MASK))
+			vmx_requeue_events(vcpu, info);
+	}
 	vmx_normalise_exit(vcpu, reason);
 }
 

@@ -51,6 +51,7 @@ enum vmx_field {
 	VMX_MSR_BITMAP,
 	VMX_ENTRY_EVENT,
 	VMX_ENTRY_ERROR,
+	VMX_TPR_THRESHOLD,
 	VMX_NR_FIELDS
 };
 
@@ -83,6 +84,7 @@ struct vmx_vcpu {
 
 	struct page *vmcs;
 	struct page *write_log;		/* page-modification log; NULL: none */
+	struct page *apic_page;		/* virtual-APIC page, for its TPR; NULL: none */
 	u64 vmcs_pa;
 	struct list_head link;		/* vmx_cpu.active */
 	int vmcs_cpu;			/* where it is active; -1: nowhere */
@@ -90,6 +92,8 @@ struct vmx_vcpu {
 	bool begun;			/* what never changes is in the VMCS */
 	bool flush;			/* second-level TLB is stale */
 	bool dr_lent;			/* MOV DR does not exit during this entry */
+	bool tpr_lent;			/* MOV CR8 does not exit any more */
+	u8 tpr_threshold;		/* with it: exit when TPR's class is below */
 	bool irq_as_int_n;		/* how the last interrupt went in */
 	u16 vpid;			/* 0: none */
 	u64 eptp;
@@ -165,6 +169,13 @@ static inline u64 vmx_get(struct vmx_vcpu *vmx, enum vmx_field f)
 	return likely(vmx->known & BIT_ULL(f)) ? vmx->field[f] : vmx_fetch(vmx, f);
 }
 
+/* After an exit: what was read of the VMCS. */
+static inline void vmx_learn(struct vmx_vcpu *vmx, enum vmx_field f, u64 value)
+{
+	vmx->field[f] = value;
+	vmx->known |= BIT_ULL(f);
+}
+
 static inline void vmx_set(struct vmx_vcpu *vmx, enum vmx_field f, u64 value)
 {
 	if ((vmx->known & BIT_ULL(f)) && vmx->field[f] == value)
@@ -228,6 +239,9 @@ int vmx_get_msr(struct pvhv_vcpu *vcpu, u32 index, u64 *value);
 int vmx_set_msr(struct pvhv_vcpu *vcpu, u32 index, u64 value);
 void vmx_sync(struct pvhv_vcpu *vcpu, u32 what);
 void vmx_lend_debug_registers(struct pvhv_vcpu *vcpu, bool lend);
+void vmx_lend_tpr(struct pvhv_vcpu *vcpu);
+void vmx_load_tpr(struct pvhv_vcpu *vcpu);	/* before an entry, with tpr_lent */
+void vmx_save_tpr(struct pvhv_vcpu *vcpu);	/* after the exit */
 
 /* permissions.c: the MSR bitmaps, shared by all vCPUs */
 int vmx_permissions_init(void);
