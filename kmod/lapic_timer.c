@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * lapic_timer.c - the LAPIC's timer:
- *  1. TSC-deadline mode, whose every write is a hot path of the guest,
+ *  1. TSC-deadline mode, whose every write is a hot path of the guest; a
+ *     backend may end a guest's stay at the deadline without an hrtimer,
  *  2. one-shot and periodic counting of TMICT at 1 GHz / divide,
  *  3. one host hrtimer for all of them, queued on the vCPU's CPU, whose
  *     callback posts the interrupt from hard-interrupt context.
@@ -24,6 +25,14 @@ static u32 timer_mode(const struct pvhv_lapic *l)
 	return lapic_reg(l, APIC_LVTT) & TIMER_MODE_MASK;
 }
 
+/* Lock held. */
+static void set_deadline(struct pvhv_lapic *l, u64 deadline)
+{
+	l->timer.tsc_deadline = deadline;
+	if (l->vcpu->ends_at_deadline)
+		WRITE_ONCE(l->vcpu->enter_until, deadline);
+}
+
 static void arm(struct lapic_timer *t, ktime_t at, u64 tsc)
 {
 	t->armed_at = at;
@@ -41,20 +50,25 @@ static ktime_t tsc_to_ktime(struct pvhv_vcpu *vcpu, u64 delta)
 	return ktime_add_ns(ktime_get(), mul_u64_u64_div_u64(min(delta, far), NSEC_PER_MSEC, khz) + 1);
 }
 
-/* Brings the hrtimer in line with tsc_deadline; true: that has passed. */
-static bool start_deadline(struct pvhv_lapic *l)
+/*
+ * Brings the hrtimer in line with tsc_deadline; true: that has passed. A vCPU
+ * whose stay in the guest ends there by itself needs one only while it sleeps.
+ */
+static bool start_deadline(struct pvhv_lapic *l, bool sleeps)
 {
+	bool ends = l->vcpu->ends_at_deadline;
 	struct lapic_timer *t = &l->timer;
 	u64 deadline = t->tsc_deadline, now;
 
-	if (!deadline || deadline >= t->armed_tsc)
+	if (!deadline || (deadline >= t->armed_tsc && !ends))
 		return false;
 	now = pvhv_read_tsc(l->vcpu);
 	if (now >= deadline) {
-		t->tsc_deadline = 0;
+		set_deadline(l, 0);
 		return true;
 	}
-	arm(t, tsc_to_ktime(l->vcpu, deadline - now), deadline);
+	if (deadline < t->armed_tsc && (sleeps || !ends))
+		arm(t, tsc_to_ktime(l->vcpu, deadline - now), deadline);
 	return false;
 }
 
@@ -95,7 +109,7 @@ static bool deadline_expired(struct pvhv_lapic *l, ktime_t *again)
 		for (now = rdtsc(); rdtsc() - now < left; )
 			cpu_relax();
 	}
-	t->tsc_deadline = 0;
+	set_deadline(l, 0);
 	return true;
 }
 
@@ -160,8 +174,8 @@ void pvhv_lapic_set_tsc_deadline(struct pvhv_vcpu *vcpu, u64 value)
 	if (!l || timer_mode(l) != APIC_LVT_TIMER_TSCDEADLINE)
 		return;
 	raw_spin_lock_irqsave(&l->timer.lock, flags);
-	l->timer.tsc_deadline = value;
-	fire = start_deadline(l);
+	set_deadline(l, value);
+	fire = start_deadline(l, false);
 	raw_spin_unlock_irqrestore(&l->timer.lock, flags);
 	if (fire)
 		lapic_local_deliver(l, APIC_LVTT, vcpu);
@@ -176,20 +190,42 @@ u64 pvhv_lapic_get_tsc_deadline(struct pvhv_vcpu *vcpu)
 	return READ_ONCE(l->timer.tsc_deadline);
 }
 
-void pvhv_lapic_tsc_changed(struct pvhv_vcpu *vcpu)
+/* True: its interrupt is there. */
+static bool look_at_deadline(struct pvhv_vcpu *vcpu, bool sleeps)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
 	unsigned long flags;
 	bool fire;
 
+	raw_spin_lock_irqsave(&l->timer.lock, flags);
+	fire = start_deadline(l, sleeps);
+	raw_spin_unlock_irqrestore(&l->timer.lock, flags);
+	if (fire)
+		lapic_local_deliver(l, APIC_LVTT, vcpu);
+	return fire;
+}
+
+bool pvhv_lapic_deadline_passed(struct pvhv_vcpu *vcpu)
+{
+	return look_at_deadline(vcpu, false);
+}
+
+void pvhv_lapic_timer_sleep(struct pvhv_vcpu *vcpu)
+{
+	look_at_deadline(vcpu, true);
+}
+
+void pvhv_lapic_tsc_changed(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_lapic *l = vcpu->lapic;
+	unsigned long flags;
+
 	if (!l || timer_mode(l) != APIC_LVT_TIMER_TSCDEADLINE)
 		return;
 	raw_spin_lock_irqsave(&l->timer.lock, flags);
 	l->timer.armed_tsc = NOT_ARMED_TSC;	/* the relation is a new one */
-	fire = start_deadline(l);
 	raw_spin_unlock_irqrestore(&l->timer.lock, flags);
-	if (fire)
-		lapic_local_deliver(l, APIC_LVTT, vcpu);
+	look_at_deadline(vcpu, false);
 }
 
 /* ------------------------------------------------- one-shot, periodic -- */
@@ -292,7 +328,7 @@ void lapic_timer_set_lvtt(struct pvhv_lapic *l, u32 lvtt)
 	raw_spin_lock_irqsave(&t->lock, flags);
 	lapic_set_reg(l, APIC_LVTT, lvtt);
 	if (changed & APIC_LVT_TIMER_TSCDEADLINE) {
-		t->tsc_deadline = 0;
+		set_deadline(l, 0);
 		t->target = 0;
 		t->period_ns = 0;
 		lapic_set_reg(l, APIC_TMICT, 0);
@@ -327,7 +363,7 @@ void lapic_timer_stop(struct pvhv_lapic *l)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&t->lock, flags);
-	t->tsc_deadline = 0;
+	set_deadline(l, 0);
 	t->target = 0;
 	t->period_ns = 0;
 	t->divide = divide_of(lapic_reg(l, APIC_TDCR));
@@ -345,7 +381,7 @@ void lapic_timer_restore(struct pvhv_lapic *l, u32 tmcct)
 	raw_spin_lock_irqsave(&t->lock, flags);
 	t->divide = divide_of(lapic_reg(l, APIC_TDCR));
 	t->period_ns = ticks_ns(l, lapic_reg(l, APIC_TMICT));
-	t->tsc_deadline = 0;
+	set_deadline(l, 0);
 	t->target = 0;
 	left = ticks_ns(l, tmcct);
 	if (mode == APIC_LVT_TIMER_PERIODIC && t->period_ns)

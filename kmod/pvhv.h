@@ -226,9 +226,11 @@ struct pvhv_vcpu {
 	int srcu_idx;
 	bool event_check;		/* the vCPU's own REQ_EVENT, not atomic */
 	bool pic_in_user;		/* no in-kernel PIC: constant */
+	bool ends_at_deadline;		/* enter() comes back at enter_until: constant */
 	s16 extint;			/* split irqchip: the PIC's vector, or PVHV_NO_EXTINT */
 	bool fpu_loaded;		/* guest FPU is current's */
 	bool guest_xcr0_loaded;
+	u64 enter_until;		/* guest TSC of its deadline, 0: none; under the timer's lock */
 	struct pvhv_exit exit;
 	struct pvhv_stat stat;
 
@@ -977,6 +979,9 @@ struct pvhv_vcpu *pvhv_vcpu_by_apic_id(struct pvhv_vm *vm, u32 apic_id);
 void pvhv_lapic_nmi_wd(struct pvhv_vm *vm);	/* PIT channel 0 to LVT0 NMI */
 void pvhv_lapic_cpuid_changed(struct pvhv_vcpu *vcpu);	/* x2APIC, deadline bits */
 void pvhv_lapic_tsc_changed(struct pvhv_vcpu *vcpu);	/* re-arm the deadline */
+/* With ends_at_deadline: after enter(), true: it was for that; and before a sleep. */
+bool pvhv_lapic_deadline_passed(struct pvhv_vcpu *vcpu);
+void pvhv_lapic_timer_sleep(struct pvhv_vcpu *vcpu);
 
 /* pit.c: */
 long pvhv_ioctl_create_pit2(void *vm, void *data, unsigned long arg);	/* LOCK */

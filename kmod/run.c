@@ -357,6 +357,8 @@ static int block(struct pvhv_vcpu *vcpu)
 	bool polled;
 	u64 slept;
 
+	if (vcpu->enter_until)
+		pvhv_lapic_timer_sleep(vcpu);
 	srcu_read_unlock(&vcpu->vm->srcu, vcpu->srcu_idx);
 	polled = halt_poll(vcpu, start);
 	if (!polled)

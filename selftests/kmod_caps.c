@@ -40,6 +40,12 @@ static const struct {
 	CAP(CHECK_EXTENSION_VM, 1),
 };
 
+/* Where the host's kernel uses no XSAVE there is none for guests */
+static bool host_has_xsave(void)
+{
+	return guest_cpuid(1, 0).ecx & BIT(27);
+}
+
 static void test_promised(void)
 {
 	bool good = true;
@@ -48,6 +54,10 @@ static void test_promised(void)
 	for (unsigned int i = 0; i < ARRAY_SIZE(promised); i++) {
 		int v = sys_cap(promised[i].cap);
 
+		if (promised[i].cap == KVM_CAP_XCRS && !host_has_xsave()) {
+			ASSERT_EQ(v, 0);
+			continue;
+		}
 		if (v < promised[i].min) {
 			tap_diag("KVM_CAP_%s is %d", promised[i].name, v);
 			good = false;
@@ -305,7 +315,7 @@ static void test_no_lies(void)
 		};
 
 		SYS_IOCTL(KVM_GET_DEVICE_ATTR, &attr);
-		ASSERT(value & 1);
+		ASSERT_EQ(value & 1, host_has_xsave());
 	}
 	if (sys_cap(KVM_CAP_X86_MSR_FILTER) > 0) {
 		struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };

@@ -402,11 +402,25 @@ static void set_timer(uint32_t lvt, uint32_t count)
 }
 
 #define FAR	0xffffffffu
-#define SHORT	200000u
+
+/*
+ * The shortest period, in microseconds, that leaves time between two interrupts, however slow the host is: 64 exits' worth. In
+ * an emulator that takes 50 instructions for a microsecond, 200 of them are over before the host has delivered an interrupt, and
+ * the guest, interrupted anew at each entry, would never come to run.
+ */
+static uint32_t short_us(void)
+{
+	uint64_t t = rdtsc(), us;
+
+	for (int i = 0; i < 64; i++)
+		guest_cpuid(0, 0);
+	us = (rdtsc() - t) / guest_us(1);
+	return us < 200 ? 200 : us > 5000 ? 5000 : us;
+}
 
 static void guest_timer(uint64_t x2)
 {
-	uint32_t a, b, n;
+	uint32_t a, b, n, us = short_us(), period = 1000 * us;
 	bool in_time;
 	uint64_t t;
 
@@ -429,39 +443,39 @@ static void guest_timer(uint64_t x2)
 
 	/* One shot */
 	t = rdtsc();
-	set_timer(VEC, SHORT);
+	set_timer(VEC, period);
 	sti();
 	GUEST_ASSERT(GUEST_WAIT(hits[VEC], 5000));
 	GUEST_ASSERT(rdtsc() > t);
 	GUEST_ASSERT_EQ(apic_read(APIC_TMCCT), 0u);
-	guest_delay_us(3000);
+	guest_delay_us(15 * us);
 	GUEST_ASSERT_EQ(hits[VEC], 1u);
 	/* again, asleep */
 	cli();
-	set_timer(VEC, SHORT);
+	set_timer(VEC, period);
 	sti_hlt_cli();
 	GUEST_ASSERT_EQ(hits[VEC], 2u);
 	/* masked: nothing */
-	set_timer(APIC_LVT_MASKED | VEC, SHORT);
+	set_timer(APIC_LVT_MASKED | VEC, period);
 	sti();
-	guest_delay_us(3000);
+	guest_delay_us(15 * us);
 	GUEST_ASSERT_EQ(hits[VEC], 2u);
 	GUEST_ASSERT(!apic_bit(APIC_IRR, VEC));
 	cli();
 	apic_write(APIC_TMICT, 0);
 	/* stopped before its time (unless an emulator stopped us for so long) */
 	t = rdtsc();
-	set_timer(VEC, 20 * SHORT);
+	set_timer(VEC, 20 * period);
 	apic_write(APIC_TMICT, 0);
-	in_time = rdtsc() - t < guest_us(SHORT / 1000 * 10);
+	in_time = rdtsc() - t < guest_us(us * 10);
 	sti();
-	guest_delay_us(8000);
+	guest_delay_us(40 * us);
 	cli();
 	if (in_time)
 		GUEST_ASSERT_EQ(hits[VEC], 2u);
 
 	/* Periodic: awake and asleep */
-	set_timer(APIC_LVTT_PERIODIC | VEC_LOW, SHORT);
+	set_timer(APIC_LVTT_PERIODIC | VEC_LOW, period);
 	sti();
 	GUEST_ASSERT(GUEST_WAIT(hits[VEC_LOW] >= 5, 10000));
 	cli();
@@ -469,12 +483,12 @@ static void guest_timer(uint64_t x2)
 		sti_hlt_cli();
 	GUEST_ASSERT(hits[VEC_LOW] >= 10);
 	a = apic_read(APIC_TMCCT);
-	GUEST_ASSERT(a <= SHORT);
+	GUEST_ASSERT(a <= period);
 	apic_write(APIC_TMICT, 0);
 	sti_nop_cli();
 	n = hits[VEC_LOW];
 	sti();
-	guest_delay_us(3000);
+	guest_delay_us(15 * us);
 	GUEST_ASSERT_EQ(hits[VEC_LOW], n);
 	cli();
 }
@@ -647,11 +661,14 @@ static void test_state_bits(void)
 }
 
 /* A running timer moves too */
+static volatile uint32_t state_period;
+
 static void guest_state_timer(uint64_t x2)
 {
 	guest_start(x2);
 	apic_write(APIC_TDCR, APIC_TDCR_DIV1);
-	set_timer(APIC_LVTT_PERIODIC | VEC, SHORT);
+	state_period = 1000 * short_us();
+	set_timer(APIC_LVTT_PERIODIC | VEC, state_period);
 	GUEST_SYNC(1);
 	for (int i = 0; i < 4; i++)
 		sti_hlt_cli();
@@ -667,7 +684,7 @@ static void test_state_timer(void)
 	vcpu_run_sync(vcpu, 1);
 	vcpu_complete_io(vcpu);
 	VCPU_IOCTL(vcpu, KVM_GET_LAPIC, &lapic);
-	ASSERT_EQ(*(uint32_t *)(lapic.regs + APIC_TMICT), SHORT);
+	ASSERT_EQ(*(uint32_t *)(lapic.regs + APIC_TMICT), state_period);
 	VCPU_IOCTL(vcpu, KVM_SET_LAPIC, &lapic);
 	vcpu_run_done(vcpu);
 }

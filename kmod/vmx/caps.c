@@ -106,11 +106,15 @@ static void probe_misc(void)
 	vmx_caps.perf = perf_guest_get_msrs(&nr, NULL);
 	preempt_enable();
 	rdmsrl(MSR_IA32_VMX_PINBASED_CTLS, pin);
-	if (!vmx_slice_us || !(upper_32_bits(pin) & PIN_BASED_VMX_PREEMPTION_TIMER))
+	/* That of processors before Sandy Bridge, the first with XSAVE, counts wrongly. */
+	if (!(upper_32_bits(pin) & PIN_BASED_VMX_PREEMPTION_TIMER) ||
+	    !(cpuid_ecx(1) & BIT(X86_FEATURE_XSAVE & 31)))
 		return;
 	vmx_caps.pin |= PIN_BASED_VMX_PREEMPTION_TIMER;
-	vmx_caps.slice = max_t(u64, 1, mul_u64_u32_div(tsc_khz, vmx_slice_us, USEC_PER_MSEC));
 	vmx_caps.timer_shift = vmx_misc_preemption_timer_rate(misc);
+	vmx_caps.slice = mul_u64_u32_div(tsc_khz, vmx_slice_us, USEC_PER_MSEC);
+	vmx_caps.longest_stay = vmx_caps.slice ?
+		clamp_t(u64, vmx_caps.slice >> vmx_caps.timer_shift, 1, U32_MAX) : U32_MAX;
 }
 
 static int probe_ept(struct pvhv_tdp_format *ept)

@@ -208,8 +208,11 @@ void vmx_normalise_exit(struct pvhv_vcpu *vcpu, u32 reason)
 	switch (basic) {
 	case EXIT_REASON_EXTERNAL_INTERRUPT:	/* still pending: taken once irqs are on */
 	case EXIT_REASON_INIT_SIGNAL:
-	case EXIT_REASON_PREEMPTION_TIMER:
 		e->kind = PVHV_EXIT_INTR;
+		break;
+	case EXIT_REASON_PREEMPTION_TIMER:
+		if (!vcpu->enter_until || !pvhv_lapic_deadline_passed(vcpu))
+			e->kind = PVHV_EXIT_INTR;
 		break;
 	case EXIT_REASON_EPT_VIOLATION:
 		normalise_ept(vcpu);

@@ -125,6 +125,9 @@ static int vmx_vcpu_init(struct pvhv_vcpu *vcpu)
 		    (vm->tdp_levels == 5 ? VMX_EPTP_PWL_5 : VMX_EPTP_PWL_4) |
 		    (vm->be->tdp->has_ad ? VMX_EPTP_AD_ENABLE_BIT : 0);
 	vcpu->backend_data = vmx;
+	/* Deep sleep stops the timer. */
+	vcpu->ends_at_deadline = vmx_caps.longest_stay &&
+		!(vm->disabled_exits & (KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_MWAIT));
 	init_controls(vcpu);
 	return 0;
 }
@@ -220,9 +223,8 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 		vmcs_write(PLE_GAP, PLE_GAP_TICKS);
 		vmcs_write(PLE_WINDOW, PLE_WINDOW_TICKS);
 	}
-	if (vmx_caps.slice)
-		vmcs_write(VMX_PREEMPTION_TIMER_VALUE,
-			   max_t(u64, 1, vmx_caps.slice >> vmx_caps.timer_shift));
+	if (vmx_caps.longest_stay)
+		vmcs_write(VMX_PREEMPTION_TIMER_VALUE, vmx->hw_timer);
 	if (vmx->write_log) {
 		vmcs_write(PML_ADDRESS, page_to_phys(vmx->write_log));
 		vmcs_write(GUEST_PML_INDEX, WRITE_LOG_ENTRIES - 1);
@@ -310,6 +312,23 @@ static bool slice_is_over(struct pvhv_vcpu *vcpu)
 	return true;
 }
 
+/*
+ * The preemption timer ends the stay at the guest's TSC deadline. It counts
+ * where the TSC's bit timer_shift changes, the first time perhaps at once; it
+ * must not come early.
+ */
+static void set_timer(struct pvhv_vcpu *vcpu)
+{
+	u64 until = READ_ONCE(vcpu->enter_until), stay = vmx_caps.longest_stay;
+
+	if (until) {
+		u64 now = pvhv_read_tsc(vcpu);
+
+		stay = until <= now ? 0 : min(stay, ((until - now) >> vmx_caps.timer_shift) + 2);
+	}
+	guest_field(&to_vmx(vcpu)->hw_timer, VMX_PREEMPTION_TIMER_VALUE, stay);
+}
+
 static void prepare(struct pvhv_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -325,6 +344,8 @@ static void prepare(struct pvhv_vcpu *vcpu)
 		vmx_fix_shadow(vcpu);
 	if (unlikely(vmx->tpr_lent))
 		vmx_load_tpr(vcpu);
+	if (vmx_caps.longest_stay)
+		set_timer(vcpu);
 	if (vmx->dirty)
 		vmx_write_dirty(vmx);
 	guest_field(&vmx->hw_rip, GUEST_RIP, vcpu->rip);

@@ -103,7 +103,7 @@ struct vmx_vcpu {
 	u64 field[VMX_NR_FIELDS];
 
 	/* What the VMCS holds of these. */
-	u64 hw_rip, hw_rsp, hw_rflags;
+	u64 hw_rip, hw_rsp, hw_rflags, hw_timer;
 	u64 hw_host_rsp;		/* enter.S */
 	u64 hw_host_cr3, hw_host_cr4, hw_host_fs, hw_host_gs;
 	int hw_host_cpu;
@@ -128,7 +128,8 @@ struct vmx_caps {
 	u32 revision;
 	u32 pin, proc, proc2, exit, entry;	/* controls of every vCPU */
 	u64 slice;		/* ticks of the TSC; 0: no limit to a stay in the guest */
-	u8 timer_shift;		/* the preemption timer's ticks */
+	u32 longest_stay;	/* the same, of the preemption timer, or its maximum; 0: there is none */
+	u8 timer_shift;		/* 2^N ticks of the TSC are one of the timer */
 	bool invept_context, ept_5_levels, flush_l1d, zero_length;
 	bool perf;		/* the host has performance counters */
 };

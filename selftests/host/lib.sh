@@ -195,6 +195,15 @@ guest_kernels() {
 	elf=$(elf_kernel "$(kernel_release 6.1)") && cp -pu "$elf" "$1/vmlinux-6.1"
 }
 
+# guest_elves DIR: the same kernels unpacked, without modules, for hosts where each byte and each instruction costs time.
+guest_elves() {
+	local series elf
+	mkdir -p "$1"
+	for series in 6.1 6.12; do
+		elf=$(elf_kernel "$(kernel_release "$series")") && cp -pu "$elf" "$1/vmlinux-$series" || return 1
+	done
+}
+
 # debian_image [OPTION]...: prints the path of a disk that `pvhvctl image debian` makes with these options, made once. A kernel and
 # its modules are the caller's: mkguest --root.
 debian_image() {
