@@ -101,17 +101,20 @@ bool pvhv_host_clock(u64 *tsc, u64 *boot_ns, u64 *real_ns)
 
 /* --------------------------------------------------------- the time base -- */
 
-static bool all_offsets_equal(struct pvhv_vm *vm, u64 *offset)
+static bool all_tscs_equal(struct pvhv_vm *vm, u64 *offset)
 {
 	struct pvhv_vcpu *vcpu;
 	unsigned int i;
+	u64 ratio = 0;
 
 	*offset = vm->tsc_sync_offset;
 	pvhv_for_each_vcpu(i, vcpu, vm) {
-		if (!i)
+		if (!i) {
 			*offset = vcpu->tsc_offset;
-		else if (vcpu->tsc_offset != *offset)
+			ratio = vcpu->tsc_ratio;
+		} else if (vcpu->tsc_offset != *offset || vcpu->tsc_ratio != ratio) {
 			return false;
+		}
 	}
 	return true;
 }
@@ -124,7 +127,7 @@ static bool choose_base(struct pvhv_vm *vm, bool force)
 	bool stable;
 
 	stable = pvhv_host_clock(&tsc, &boot, &real);
-	stable = all_offsets_equal(vm, &offset) && stable;
+	stable = all_tscs_equal(vm, &offset) && stable;
 	vm->clock_stable = stable;
 	if (stable && (!was_stable || force)) {
 		vm->clock_master_tsc = tsc;
@@ -184,7 +187,7 @@ static void read_clock(struct pvhv_vm *vm, struct reading *r)
 	pvhv_host_clock(&r->tsc, &boot, &r->real);
 	r->stable = vm->clock_stable;
 	if (r->stable) {
-		tsc_factor(vm->default_tsc_khz, &mul, &shift);
+		tsc_factor(pvhv_tsc_clock_khz(vm), &mul, &shift);
 		boot = vm->clock_master_ns +
 		       pvclock_scale_delta(r->tsc - vm->clock_master_tsc, mul, shift);
 	}
@@ -255,7 +258,7 @@ void pvhv_clock_update(struct pvhv_vcpu *vcpu)
 		pvhv_host_clock(&info.tsc_timestamp, &boot, &real);
 		vcpu->pv.clock_ns = boot;
 	}
-	info.tsc_timestamp += vcpu->tsc_offset;
+	info.tsc_timestamp = pvhv_guest_tsc(vcpu, info.tsc_timestamp);
 	info.system_time = boot + vm->kvmclock_offset;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 
@@ -531,7 +534,7 @@ static int clock_suspend(void)
 
 static void clock_resume(void)
 {
-	u64 now = rdtsc(), lost = suspend_tsc - now;
+	u64 now = rdtsc();
 	struct pvhv_vcpu *vcpu;
 	struct pvhv_vm *vm;
 	unsigned int i;
@@ -540,10 +543,11 @@ static void clock_resume(void)
 		return;		/* the timekeeper's notifier sees the rest */
 	list_for_each_entry(vm, &pvhv_vms, link) {
 		pvhv_for_each_vcpu(i, vcpu, vm) {
-			vcpu->tsc_offset += lost;
+			vcpu->tsc_offset += pvhv_guest_tsc(vcpu, suspend_tsc) - pvhv_guest_tsc(vcpu, now);
 			pvhv_set_request(vcpu, PVHV_REQ_CLOCK_UPDATE);
 		}
-		vm->tsc_sync_offset += lost;
+		vm->tsc_sync_offset += pvhv_scale_tsc(suspend_tsc, vm->tsc_sync_ratio) -
+				       pvhv_scale_tsc(now, vm->tsc_sync_ratio);
 		choose_base(vm, true);
 	}
 }

@@ -104,7 +104,7 @@ static long clock_pairing(struct pvhv_vcpu *vcpu, u64 gpa, u64 type)
 		return -KVM_EOPNOTSUPP;
 	pairing.sec = div_u64_rem(real, NSEC_PER_SEC, &ns);
 	pairing.nsec = ns;
-	pairing.tsc = tsc + vcpu->tsc_offset;
+	pairing.tsc = pvhv_guest_tsc(vcpu, tsc);
 	if (pvhv_write_guest(vcpu->vm, gpa, &pairing, sizeof(pairing)))
 		return -KVM_EFAULT;
 	return 0;

@@ -106,6 +106,7 @@ static bool deadline_expired(struct pvhv_lapic *l, ktime_t *again)
 			return false;
 		}
 		/* The clocks disagree by a little: not before its time. */
+		left = pvhv_tsc_host_ticks(l->vcpu, left) + 1;
 		for (now = rdtsc(); rdtsc() - now < left; )
 			cpu_relax();
 	}

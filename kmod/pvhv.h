@@ -313,7 +313,8 @@ struct pvhv_vcpu {
 	u64 osvw_length, osvw_status;
 
 	/* clock.c: TSC and the KVM paravirtual clock */
-	u64 tsc_offset;			/* guest TSC = host TSC + offset */
+	u64 tsc_offset;			/* guest TSC = host TSC * tsc_ratio + offset */
+	u64 tsc_ratio;			/* in 2^-PVHV_TSC_RATIO_SHIFT; 0: not scaled */
 	s64 tsc_adjust;
 	u32 tsc_khz;			/* guest's */
 	struct {
@@ -416,6 +417,7 @@ struct pvhv_vm {
 	bool tsc_user_set;		/* userspace has written a TSC */
 	u64 wall_clock_msr;
 	u32 default_tsc_khz;
+	u64 tsc_sync_ratio;
 	u64 tsc_sync_offset;		/* last TSC write: vCPUs written alike agree */
 	u64 tsc_sync_ns, tsc_sync_value;
 
@@ -450,6 +452,7 @@ struct pvhv_backend {
 	/* Module life: is the hardware there (-ENODEV: no; logs why). */
 	int (*probe)(void);
 	void (*remove)(void);
+	bool (*scales_tsc)(void);	/* NULL: no */
 	/* On each host CPU, irqs off: virtualization on and off. */
 	int (*cpu_enable)(void);
 	void (*cpu_disable)(void);
@@ -1059,7 +1062,13 @@ long pvhv_ioctl_mce_cap(void *obj, void *data, unsigned long arg);
 long pvhv_ioctl_setup_mce(void *vcpu, void *data, unsigned long arg);
 long pvhv_ioctl_set_mce(void *vcpu, void *data, unsigned long arg);	/* KVM_X86_SET_MCE */
 
-/* tsc.c: guest TSC = host TSC + vcpu->tsc_offset */
+/* tsc.c: guest TSC = host TSC, scaled, + vcpu->tsc_offset */
+#define PVHV_TSC_RATIO_SHIFT	48
+u64 pvhv_scale_tsc(u64 host_tsc, u64 ratio);
+u64 pvhv_guest_tsc(const struct pvhv_vcpu *vcpu, u64 host_tsc);
+u64 pvhv_tsc_host_ticks(const struct pvhv_vcpu *vcpu, u64 guest_ticks);	/* a time, of years at most */
+bool pvhv_tsc_scales(void);
+u32 pvhv_tsc_clock_khz(const struct pvhv_vm *vm);	/* the host's, as the guest was told it */
 u64 pvhv_read_tsc(struct pvhv_vcpu *vcpu);	/* the guest's, now */
 void pvhv_write_tsc(struct pvhv_vcpu *vcpu, u64 value, bool host);
 void pvhv_write_tsc_adjust(struct pvhv_vcpu *vcpu, u64 value, bool host);

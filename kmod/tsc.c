@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tsc.c - the guest's time stamp counter, host TSC + vcpu->tsc_offset:
+ * tsc.c - the guest's time stamp counter, host TSC * tsc_ratio + tsc_offset:
  *  1. reading it, writing it (MSR TSC) and moving it (MSR TSC_ADJUST),
  *  2. keeping the vCPUs of a VM in step when a VMM writes them one by one,
- *  3. its frequency, which is the host's: there is no scaling.
+ *  3. its frequency: the host's, where the CPU scales it any.
  *
  * Offsets change under vm->clock_lock, since kvmclock compares them.
  */
@@ -14,10 +14,31 @@
 #include "pvhv.h"
 
 #define TOLERANCE_PPM	250	/* a frequency as good as the host's */
+/* Ratios from 1/256 to 256, so that the longest time is one still when divided. */
+#define RATIO_RANGE	8
+#define LONGEST_TICKS	(BIT_ULL(64 - 1 - RATIO_RANGE))
+
+u64 pvhv_scale_tsc(u64 host_tsc, u64 ratio)
+{
+	return likely(!ratio) ? host_tsc : mul_u64_u64_shr(host_tsc, ratio, PVHV_TSC_RATIO_SHIFT);
+}
+
+u64 pvhv_guest_tsc(const struct pvhv_vcpu *vcpu, u64 host_tsc)
+{
+	return pvhv_scale_tsc(host_tsc, vcpu->tsc_ratio) + vcpu->tsc_offset;
+}
 
 u64 pvhv_read_tsc(struct pvhv_vcpu *vcpu)
 {
-	return rdtsc() + vcpu->tsc_offset;
+	return pvhv_guest_tsc(vcpu, rdtsc());
+}
+
+u64 pvhv_tsc_host_ticks(const struct pvhv_vcpu *vcpu, u64 guest_ticks)
+{
+	if (likely(!vcpu->tsc_ratio))
+		return guest_ticks;
+	return mul_u64_u64_div_u64(min(guest_ticks, LONGEST_TICKS), BIT_ULL(PVHV_TSC_RATIO_SHIFT),
+				   vcpu->tsc_ratio);
 }
 
 static u64 ns_to_cycles(struct pvhv_vcpu *vcpu, u64 ns)
@@ -57,6 +78,7 @@ static void synchronize(struct pvhv_vcpu *vcpu, u64 value, bool user)
 	bool alike;
 
 	pvhv_host_clock(&tsc, &boot, &real);
+	tsc = pvhv_scale_tsc(tsc, vcpu->tsc_ratio);
 	elapsed = ns_to_cycles(vcpu, boot - vm->tsc_sync_ns);
 	if (!vm->tsc_sync_ns) {
 		alike = false;
@@ -74,7 +96,7 @@ static void synchronize(struct pvhv_vcpu *vcpu, u64 value, bool user)
 	if (user && value)
 		vm->tsc_user_set = true;
 
-	if (alike && !check_tsc_unstable()) {
+	if (alike && vm->tsc_sync_ratio == vcpu->tsc_ratio && !check_tsc_unstable()) {
 		vcpu->tsc_offset = vm->tsc_sync_offset;
 		return;
 	}
@@ -82,6 +104,7 @@ static void synchronize(struct pvhv_vcpu *vcpu, u64 value, bool user)
 		value = vm->tsc_sync_value + elapsed;
 	vcpu->tsc_offset = value - tsc;
 	vm->tsc_sync_offset = vcpu->tsc_offset;
+	vm->tsc_sync_ratio = vcpu->tsc_ratio;
 	vm->tsc_sync_value = value;
 	vm->tsc_sync_ns = boot;
 }
@@ -116,7 +139,8 @@ static void set_offset(struct pvhv_vcpu *vcpu, u64 offset)
 	vcpu->tsc_offset = offset;
 	vm->tsc_user_set = true;
 	vm->tsc_sync_offset = offset;
-	vm->tsc_sync_value = tsc + offset;
+	vm->tsc_sync_ratio = vcpu->tsc_ratio;
+	vm->tsc_sync_value = pvhv_guest_tsc(vcpu, tsc);
 	vm->tsc_sync_ns = boot;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	offset_changed(vcpu);
@@ -162,11 +186,40 @@ void pvhv_write_tsc_adjust(struct pvhv_vcpu *vcpu, u64 value, bool host)
 		add_offset(vcpu, delta);
 }
 
+static bool like_host(unsigned long khz)
+{
+	unsigned long slack = div_u64((u64)tsc_khz * TOLERANCE_PPM, USEC_PER_SEC);
+
+	return khz >= tsc_khz - slack && khz <= tsc_khz + slack;
+}
+
+/* 0: none is needed */
+static u64 ratio_of(u32 khz)
+{
+	if (like_host(khz))
+		return 0;
+	return mul_u64_u64_div_u64(khz, BIT_ULL(PVHV_TSC_RATIO_SHIFT), tsc_khz);
+}
+
+bool pvhv_tsc_scales(void)
+{
+	return pvhv_be->scales_tsc && pvhv_be->scales_tsc();
+}
+
+static bool khz_acceptable(unsigned long khz)
+{
+	if (like_host(khz))
+		return true;
+	return pvhv_tsc_scales() && khz >= DIV_ROUND_UP(tsc_khz, 1 << RATIO_RANGE) && khz <= U32_MAX &&
+	       khz <= (u64)tsc_khz << RATIO_RANGE;
+}
+
 void pvhv_tsc_vcpu_init(struct pvhv_vcpu *vcpu)
 {
 	unsigned long flags;
 
 	vcpu->tsc_khz = vcpu->vm->default_tsc_khz;
+	vcpu->tsc_ratio = ratio_of(vcpu->tsc_khz);
 	raw_spin_lock_irqsave(&vcpu->vm->clock_lock, flags);
 	synchronize(vcpu, 0, false);
 	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
@@ -190,21 +243,23 @@ void pvhv_tsc_vcpu_load(struct pvhv_vcpu *vcpu)
 
 /* -------------------------------------------------------- the frequency -- */
 
-static bool khz_acceptable(unsigned long khz)
-{
-	unsigned long slack = div_u64((u64)tsc_khz * TOLERANCE_PPM, USEC_PER_SEC);
-
-	return khz >= tsc_khz - slack && khz <= tsc_khz + slack;
-}
-
 long pvhv_ioctl_set_tsc_khz(void *obj, void *data, unsigned long arg)
 {
 	struct pvhv_vcpu *vcpu = obj;
-	u32 khz = arg ? arg : tsc_khz;
+	unsigned long khz = arg ? arg : tsc_khz, flags;
+	u64 old = vcpu->tsc_ratio;
 
 	if (!khz_acceptable(khz))
 		return -EINVAL;
+	raw_spin_lock_irqsave(&vcpu->vm->clock_lock, flags);
 	vcpu->tsc_khz = khz;
+	vcpu->tsc_ratio = ratio_of(khz);
+	/* Another rate is a new beginning: as the others, if they have it already. */
+	if (vcpu->tsc_ratio != old)
+		synchronize(vcpu, 0, false);
+	raw_spin_unlock_irqrestore(&vcpu->vm->clock_lock, flags);
+	if (vcpu->tsc_ratio != old)
+		offset_changed(vcpu);
 	pvhv_set_request(vcpu, PVHV_REQ_CLOCK_UPDATE);
 	return 0;
 }
@@ -218,8 +273,8 @@ long pvhv_ioctl_get_tsc_khz(void *obj, void *data, unsigned long arg)
 
 long pvhv_ioctl_vm_set_tsc_khz(void *obj, void *data, unsigned long arg)
 {
+	unsigned long khz = arg ? arg : tsc_khz;
 	struct pvhv_vm *vm = obj;
-	u32 khz = arg ? arg : tsc_khz;
 
 	if (!khz_acceptable(khz))
 		return -EINVAL;
@@ -232,4 +287,11 @@ long pvhv_ioctl_vm_get_tsc_khz(void *obj, void *data, unsigned long arg)
 	struct pvhv_vm *vm = obj;
 
 	return READ_ONCE(vm->default_tsc_khz);
+}
+
+u32 pvhv_tsc_clock_khz(const struct pvhv_vm *vm)
+{
+	u32 khz = READ_ONCE(vm->default_tsc_khz);
+
+	return like_host(khz) ? khz : tsc_khz;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "apic.h"
 #include "pv.h"
 #include "vm.h"
 
@@ -286,7 +287,86 @@ static void test_stopped(void)
 	ASSERT_EQ(pages[0].flags & PV_TIME_STOPPED, PV_TIME_STOPPED);
 }
 
-/* A frequency the host's TSC does not have would need scaling; the one reported is the one the page implies */
+#define VEC		0x61
+#define SLEEP_MS	50
+
+static volatile uint64_t tsc_seen, fired_at;
+
+static void on_deadline(struct guest_regs *regs)
+{
+	fired_at = rdtsc();
+}
+
+/* Reads both clocks, then waits for a deadline of its TSC, khz ticks (a millisecond) away */
+static void guest_scaled(uint64_t khz)
+{
+	uint64_t until;
+
+	wrmsr(MSR_PV_SYSTEM_TIME, (uintptr_t)&pages[0] | 1);
+	x2apic_enable();
+	apic_enable();
+	guest_handlers[VEC] = on_deadline;
+	wrmsr(X2APIC_MSR(APIC_LVTT), APIC_LVTT_DEADLINE | VEC);
+	for (;;) {
+		tsc_seen = rdtsc();
+		guest_ns = pv_time_ns(&pages[0]);
+		GUEST_SYNC(1);
+		fired_at = 0;
+		until = rdtsc() + khz;
+		wrmsr(MSR_TSC_DEADLINE, until);
+		sti();
+		while (!fired_at && rdtsc() < until + 5000 * khz)
+			cpu_relax();
+		cli();
+		GUEST_ASSERT(fired_at >= until);
+		wrmsr(X2APIC_MSR(APIC_EOI), 0);
+	}
+}
+
+static void scaled(uint64_t khz)
+{
+	uint64_t before[2], after[2], tsc[2], ns[2], least, most;
+
+	vm = vm_create(VM_IRQCHIP);
+	vcpu = vcpu_add(vm, 0, guest_scaled, khz);
+	VCPU_IOCTL(vcpu, KVM_SET_TSC_KHZ, khz);
+	ASSERT_EQ(VCPU_IOCTL(vcpu, KVM_GET_TSC_KHZ, 0), khz);
+	vcpu_run_sync(vcpu, 1);
+	for (int i = 0; i < 2; i++) {
+		before[i] = now_ns();
+		vcpu_run_sync(vcpu, 1);
+		after[i] = now_ns();
+		tsc[i] = tsc_seen;
+		ns[i] = guest_ns;
+		sleep_ms(SLEEP_MS);
+	}
+	least = before[1] - after[0];
+	most = after[1] - before[0];
+	ASSERT_GE((tsc[1] - tsc[0]) * 1000 / khz * 1000, least - least / 100);
+	ASSERT_LE((tsc[1] - tsc[0]) * 1000 / khz * 1000, most + most / 100);
+	ASSERT_GE(ns[1] - ns[0], least - least / 100);
+	ASSERT_LE(ns[1] - ns[0], most + most / 100);
+	/* The VM's own clock is the one that the guest has */
+	vcpu_run_sync(vcpu, 1);
+	ASSERT_GE(vm_clock() + 5000000, guest_ns);
+	vm_destroy(vm);
+}
+
+/* A frequency that the host's TSC does not have: what was a host's with another one goes on at its pace */
+static void test_scaled(void)
+{
+	long khz;
+
+	REQUIRE_CAP(KVM_CAP_TSC_CONTROL);
+	start(guest_clock);
+	khz = VCPU_IOCTL(vcpu, KVM_GET_TSC_KHZ, 0);
+	ASSERT_ERR(ioctl(vcpu->fd, KVM_SET_TSC_KHZ, khz / 1000), EINVAL);
+	scaled(khz / 2);
+	scaled(khz * 3);
+	scaled(khz / 10 * 9);
+}
+
+/* The frequency reported is the one the page implies */
 static void test_frequency(void)
 {
 	uint64_t implied;
@@ -313,6 +393,7 @@ int main(int argc, char **argv)
 		TEST(tsc),
 		TEST(tsc_offset),
 		TEST(stopped),
+		TEST(scaled),
 		TEST(frequency),
 	};
 

@@ -60,7 +60,7 @@ static const struct controls controls[] = {
 		.optional = SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENABLE_VPID |
 			    SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP |
 			    SECONDARY_EXEC_ENABLE_INVPCID | PVHV_SECONDARY_EXEC_XSAVES |
-			    SECONDARY_EXEC_ENABLE_PML,
+			    SECONDARY_EXEC_ENABLE_PML | SECONDARY_EXEC_TSC_SCALING,
 		.what = "extended page tables and unrestricted guests",
 		.to = &vmx_caps.proc2,
 	}, {

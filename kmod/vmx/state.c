@@ -295,6 +295,17 @@ static void sync_features(struct pvhv_vcpu *vcpu)
 		   pvhv_guest_has(vcpu, X86_FEATURE_XSAVES));
 }
 
+static void sync_tsc(struct pvhv_vcpu *vcpu)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	vmx_set(vmx, VMX_TSC_OFFSET, vcpu->tsc_offset);
+	if (!(vmx_caps.proc2 & SECONDARY_EXEC_TSC_SCALING))
+		return;
+	vmx_set(vmx, VMX_TSC_MULTIPLIER, vcpu->tsc_ratio);
+	vmx_switch(vmx, VMX_PROC2_CONTROLS, SECONDARY_EXEC_TSC_SCALING, vcpu->tsc_ratio);
+}
+
 void vmx_sync(struct pvhv_vcpu *vcpu, u32 what)
 {
 	if (what & (PVHV_SYNC_CR0 | PVHV_SYNC_CR3 | PVHV_SYNC_CR4 | PVHV_SYNC_EFER))
@@ -302,7 +313,7 @@ void vmx_sync(struct pvhv_vcpu *vcpu, u32 what)
 	if (what & PVHV_SYNC_DR)
 		sync_debug_registers(vcpu);
 	if (what & PVHV_SYNC_TSC)
-		vmx_set(to_vmx(vcpu), VMX_TSC_OFFSET, vcpu->tsc_offset);
+		sync_tsc(vcpu);
 	if (what & PVHV_SYNC_MSRS)
 		vmx_choose_msr_bitmap(vcpu);
 	if (what & PVHV_SYNC_CPUID)

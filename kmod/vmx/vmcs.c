@@ -115,6 +115,11 @@ int vmx_vmcs_alloc(struct vmx_vcpu *vmx)
 	/* Nothing is in it yet: what was not set is 0, and is to be written. */
 	vmx->known = GENMASK_ULL(VMX_NR_FIELDS - 1, 0);
 	vmx->dirty = vmx->known;
+	/* Not every CPU has these. */
+	if (!(vmx_caps.proc2 & SECONDARY_EXEC_TSC_SCALING))
+		vmx->dirty &= ~BIT_ULL(VMX_TSC_MULTIPLIER);
+	if (!vmx->apic_page)
+		vmx->dirty &= ~BIT_ULL(VMX_TPR_THRESHOLD);
 	return 0;
 }
 
@@ -166,6 +171,7 @@ static const u16 encodings[VMX_NR_FIELDS] = {
 	[VMX_ENTRY_CONTROLS] = VM_ENTRY_CONTROLS,
 	[VMX_EXCEPTIONS] = EXCEPTION_BITMAP,
 	[VMX_TSC_OFFSET] = TSC_OFFSET,
+	[VMX_TSC_MULTIPLIER] = TSC_MULTIPLIER,
 	[VMX_MSR_BITMAP] = MSR_BITMAP,
 	[VMX_ENTRY_EVENT] = VM_ENTRY_INTR_INFO_FIELD,
 	[VMX_ENTRY_ERROR] = VM_ENTRY_EXCEPTION_ERROR_CODE,

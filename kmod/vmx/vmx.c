@@ -57,6 +57,11 @@ static int vmx_probe(void)
 	return r;
 }
 
+static bool vmx_scales_tsc(void)
+{
+	return vmx_caps.proc2 & SECONDARY_EXEC_TSC_SCALING;
+}
+
 static void vmx_remove(void)
 {
 	vmx_host_exit();
@@ -89,6 +94,7 @@ static void init_controls(struct pvhv_vcpu *vcpu)
 		proc &= ~(CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING);
 	if (disabled & KVM_X86_DISABLE_EXITS_PAUSE)
 		proc2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
+	proc2 &= ~SECONDARY_EXEC_TSC_SCALING;	/* vmx_sync() */
 	if (!vmx->vpid)
 		proc2 &= ~SECONDARY_EXEC_ENABLE_VPID;
 	vmx_set(vmx, VMX_PROC_CONTROLS, proc);
@@ -324,7 +330,8 @@ static void set_timer(struct pvhv_vcpu *vcpu)
 	if (until) {
 		u64 now = pvhv_read_tsc(vcpu);
 
-		stay = until <= now ? 0 : min(stay, ((until - now) >> vmx_caps.timer_shift) + 2);
+		stay = until <= now ? 0 :
+		       min(stay, (pvhv_tsc_host_ticks(vcpu, until - now) >> vmx_caps.timer_shift) + 2);
 	}
 	guest_field(&to_vmx(vcpu)->hw_timer, VMX_PREEMPTION_TIMER_VALUE, stay);
 }
@@ -465,6 +472,7 @@ const struct pvhv_backend pvhv_vmx_backend = {
 	.tdp = &vmx_ept_format,
 	.probe = vmx_probe,
 	.remove = vmx_remove,
+	.scales_tsc = vmx_scales_tsc,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
 	.vm_init = vmx_vm_init,
