@@ -6,6 +6,7 @@
  *  3. vmx_sync(): control registers, EFER, debug registers, TSC offset and the
  *     controls that follow from them.
  */
+#include <linux/mm.h>
 #include <asm/apicdef.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
