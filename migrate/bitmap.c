@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* One bit for each page of each block, in words of 64. */
+/* One bit for each page of each block, or each chunk of each disk, in words of 64. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +27,25 @@ int bitmap_init(struct bitmap *map, const struct blocks *bl)
 	return 0;
 }
 
+int bitmap_init_disks(struct bitmap *map, const struct disks *disks)
+{
+	unsigned int i;
+
+	memset(map, 0, sizeof(*map));
+	map->nr = disks->nr;
+	for (i = 0; i < disks->nr; i++) {
+		if (!(disks->want & 1ULL << i))
+			continue;
+		map->pages[i] = disk_chunks(disks->d[i].size);
+		map->bits[i] = calloc(bitmap_words(map->pages[i]), sizeof(u64));
+		if (!map->bits[i]) {
+			bitmap_fini(map);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
 void bitmap_fini(struct bitmap *map)
 {
 	unsigned int i;
@@ -41,7 +60,8 @@ void bitmap_zero(struct bitmap *map)
 	unsigned int i;
 
 	for (i = 0; i < map->nr; i++)
-		memset(map->bits[i], 0, bitmap_words(map->pages[i]) * sizeof(u64));
+		if (map->pages[i])
+			memset(map->bits[i], 0, bitmap_words(map->pages[i]) * sizeof(u64));
 }
 
 void bitmap_fill(struct bitmap *map)
@@ -50,6 +70,8 @@ void bitmap_fill(struct bitmap *map)
 	u64 last;
 
 	for (i = 0; i < map->nr; i++) {
+		if (!map->pages[i])
+			continue;
 		memset(map->bits[i], 0xff, bitmap_words(map->pages[i]) * sizeof(u64));
 		last = map->pages[i] % 64;
 		if (last)

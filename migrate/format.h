@@ -51,6 +51,9 @@ enum {
 	TYPE_END = 7,
 	TYPE_MEMORY = 8,
 	TYPE_SUMS = 9,
+	TYPE_DISKS = 10,
+	TYPE_WANT = 11,
+	TYPE_DISK = 12,
 	TYPE_READY = 16,
 	TYPE_YOURS = 17,
 	TYPE_TAKEN = 18,
@@ -84,6 +87,23 @@ enum {
 #define PAGES_MAX_LEN		(PAGES_HEAD + PAGES_MAX * 8U + PAGES_RAW_MAX)
 #define ENCODING_PLAIN		0U
 #define ENCODING_ZSTD		1U
+
+/* Disks that are copied along: what there is, and pieces of them */
+#define DISKS_HEAD		8
+#define DISK_LEN		40
+#define DISK_NAME		0
+#define DISK_SIZE		32
+#define DISK_SECTOR		512U
+#define DISK_SIZE_MAX		(1ULL << 46)
+#define WANT_LEN		8	/* a bit for each */
+#define CHUNK_HEAD		24
+#define CHUNK_DISK		0
+#define CHUNK_KIND		4
+#define CHUNK_OFFSET		8
+#define CHUNK_BYTES		16
+#define CHUNK_ZERO		0U	/* so many bytes of zeroes, no data */
+#define CHUNK_PLAIN		1U
+#define CHUNK_ZSTD		2U	/* one frame */
 
 /* An entry: page number, kind, and 13 bits that mean what the kind says */
 #define ENTRY_PAGE_SHIFT	16

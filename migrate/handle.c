@@ -101,7 +101,24 @@ void handle_state(struct migrate *m, enum migrate_state state)
 void handle_total(struct migrate *m)
 {
 	pthread_mutex_lock(&m->lock);
-	m->progress.total = m->blocks.bytes;
+	m->progress.total = m->blocks.bytes + m->disks.bytes;
+	m->progress.disk_total = m->disks.bytes;
+	pthread_mutex_unlock(&m->lock);
+}
+
+u64 handle_done(const struct migrate *m)
+{
+	const struct pages_stats *st = &m->stats;
+
+	return (st->zero + st->plain + st->delta + st->same) * PAGE_SIZE + st->disk;
+}
+
+void handle_round(struct migrate *m, u32 round, u64 remaining)
+{
+	pthread_mutex_lock(&m->lock);
+	m->progress.round = round;
+	m->progress.remaining = remaining;
+	m->done_before = handle_done(m);
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -182,9 +199,14 @@ void migrate_force(struct migrate *m)
 
 void migrate_progress(struct migrate *m, struct migrate_progress *p)
 {
+	u64 done = handle_done(m);
+
 	pthread_mutex_lock(&m->lock);
 	*p = m->progress;
+	done = done > m->done_before ? done - m->done_before : 0;
 	pthread_mutex_unlock(&m->lock);
+	p->remaining -= MIN(p->remaining, done);
+	p->disk_bytes = m->stats.disk;
 	p->bytes = m->bytes;
 	p->pages_zero = m->stats.zero;
 	p->pages_plain = m->stats.plain;

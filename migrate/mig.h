@@ -174,14 +174,42 @@ int blocks_put(struct stream *s, const struct blocks *bl);
 /* Compares with ours; fills in our offsets */
 int blocks_check(struct blocks *ours, const u8 *data, size_t len, struct verdict *v);
 
-/* bitmap.c: one bit a page, all blocks */
+/* disks.c: those that are copied along; a destination's in the source's order */
+struct disks {
+	unsigned int nr;
+	struct migrate_disk d[MIGRATE_DISKS_MAX];
+	unsigned int own[MIGRATE_DISKS_MAX];	/* the number in the own list */
+	u64 want;			/* a bit for each that is copied */
+	u64 bytes;			/* of these */
+};
+
+static inline u64 disk_chunks(u64 size)
+{
+	return (size + MIGRATE_CHUNK - 1) / MIGRATE_CHUNK;
+}
+
+struct migrate;
+
+int disks_offer(struct migrate *m, struct stream *s);
+int disks_wanted(struct migrate *m, struct stream *s);
+/* Destination: the section that lists them */
+int disks_choose(struct migrate *m, const u8 *data, size_t len, bool oneway);
+int disks_want(struct migrate *m, struct stream *s);
+int disks_flush(struct migrate *m);
+/* Destination: a section with data; @have: by disk, chunks that were written */
+int disk_unpack(struct migrate *m, _Atomic u64 *const *have, u8 **buf, const u8 *data, size_t len);
+
+/* bitmap.c: one bit a page, all blocks; or one a chunk, all disks */
 struct bitmap {
 	unsigned int nr;
 	u64 *bits[MIGRATE_BLOCKS_MAX];
 	u64 pages[MIGRATE_BLOCKS_MAX];
 };
 
+_Static_assert(MIGRATE_DISKS_MAX <= MIGRATE_BLOCKS_MAX, "one for both");
+
 int bitmap_init(struct bitmap *map, const struct blocks *bl);
+int bitmap_init_disks(struct bitmap *map, const struct disks *disks);
 void bitmap_fini(struct bitmap *map);
 void bitmap_zero(struct bitmap *map);
 void bitmap_fill(struct bitmap *map);
@@ -211,6 +239,7 @@ void cache_store(struct cache *c, unsigned int block, u64 page, const u8 *data, 
 /* pages.c: batches of pages */
 struct pages_stats {
 	_Atomic u64 zero, plain, delta, same;
+	_Atomic u64 disk;		/* bytes of disks */
 };
 
 struct batch {
@@ -234,6 +263,8 @@ void batch_fini(struct batch *b);
 bool batch_full(const struct batch *b);
 /* @data is guest memory, which may change meanwhile; @again: not its first time */
 void batch_add(struct batch *b, u64 page, const void *data, bool again);
+/* 0: not worth it, or no time for it; else the length of one zstd frame */
+size_t batch_compress(struct batch *b, void *out, size_t room, const void *data, size_t len);
 /* Makes the section; 0 if there is nothing, else its payload's length */
 size_t batch_finish(struct batch *b);
 
@@ -313,6 +344,8 @@ struct migrate {
 
 	u8 id[HDR_ID_LEN];		/* [c] */
 	struct blocks blocks;		/* [c] */
+	struct disks disks;		/* [c] */
+	u64 done_before;		/* [l] bytes of memory and disks, before this round */
 	u64 paused_ns;			/* [t] 0: not paused */
 };
 
@@ -320,6 +353,10 @@ int handle_start(struct migrate **out, const struct migrate_ops *ops, void *vm,
 		 const struct migrate_params *params, int (*run)(struct migrate *m), int fd);
 void handle_state(struct migrate *m, enum migrate_state state);
 void handle_total(struct migrate *m);
+/* Bytes of memory and disks that were looked at, each time */
+u64 handle_done(const struct migrate *m);
+/* A round begins, with so many bytes to do */
+void handle_round(struct migrate *m, u32 round, u64 remaining);
 /* From here on it cannot be cancelled; -ECANCELED if it was */
 int handle_commit(struct migrate *m);
 void handle_uncommit(struct migrate *m);
@@ -336,6 +373,9 @@ struct worker {
 	struct stream s;		/* [t] */
 	struct batch batch;		/* [t] */
 	struct bitmap *todo;		/* [c] in a round */
+	struct bitmap *disks_todo;	/* [c] in a round */
+	u8 *chunk;			/* [t] a section with a chunk, made at the first need */
+	u64 zero_at, zero_len;		/* [t] zeroes of a disk, not yet sent */
 	struct limit *limit;		/* [c] NULL: none */
 	u32 round;			/* [c] in a round */
 	pthread_t thread;
@@ -346,16 +386,23 @@ struct worker {
 int worker_init(struct worker *w, struct migrate *m, unsigned int index, struct migrate_io *io);
 void worker_fini(struct worker *w);
 /* One round by all of @nr workers; the caller's thread is the first one's */
-int workers_round(struct worker *w, unsigned int nr, struct bitmap *todo, struct limit *limit,
-		  u32 round);
+int workers_round(struct worker *w, unsigned int nr, struct bitmap *todo,
+		  struct bitmap *disks_todo, struct limit *limit, u32 round);
+/* A section, when the link is free for it */
+int worker_put(struct worker *w, u32 type, u8 *buf, size_t len);
+/* -ECANCELED or worse: no more is to be sent */
+int worker_check(struct worker *w);
 int worker_end(struct worker *w, u64 state_len);
+
+/* disk_send.c: a round's chunks of this connection */
+int worker_disks(struct worker *w);
 
 /* precopy.c */
 struct precopy {
 	struct migrate *m;
 	/* A round over @todo */
 	int (*round)(struct precopy *p, u32 round, bool limited);
-	struct bitmap todo;
+	struct bitmap todo, disks_todo;
 	bool logging;
 	u64 fixed_ns;			/* of a stop that is not memory */
 	u32 rounds, max_rounds;
@@ -429,13 +476,14 @@ int connect_one(struct migrate *m, struct migrate_io **io, int timeout_ms);
 struct receiver {
 	struct migrate *m;
 	_Atomic u64 *have[MIGRATE_BLOCKS_MAX];	/* pages that came */
+	_Atomic u64 *disk_have[MIGRATE_DISKS_MAX]; /* chunks that were written */
 	struct state_in state;
 };
 
 /* From after the header to where all is loaded; the machine is not ours yet. */
 int receive_all(struct migrate *m, struct stream *s, const struct header *h);
 int receive_facts(struct migrate *m, struct stream *s);
-int receive_blocks(struct migrate *m, struct stream *s);
+int receive_blocks(struct migrate *m, struct stream *s, const struct header *h);
 int receive_load(struct migrate *m, struct state_in *state);
 
 /* describe.c: a source's first sections */

@@ -33,6 +33,8 @@
 #define MIGRATE_CONNECTIONS_MAX	16
 #define MIGRATE_WHY_MAX		512
 #define MIGRATE_STATE_MAX	(256U << 20)	/* bytes of device state */
+#define MIGRATE_DISKS_MAX	64
+#define MIGRATE_CHUNK		(64U << 10)	/* what is copied of a disk at once */
 
 struct migrate;			/* one migration that goes on */
 struct migrate_io;		/* one connection, file or pipe */
@@ -45,6 +47,12 @@ struct migrate_block {
 	uint64_t size;
 	void *host;
 	bool fresh;		/* destination: reads as zero and nobody wrote it yet */
+};
+
+/* A disk that is copied along.  @size is a multiple of 512. */
+struct migrate_disk {
+	char name[MIGRATE_NAME_MAX];
+	uint64_t size;
 };
 
 /*
@@ -81,6 +89,27 @@ struct migrate_ops {
 	int (*dirty_clear)(void *vm, unsigned int block, uint64_t first, uint64_t count,
 			   const uint64_t *bitmap);
 	void (*dirty_stop)(void *vm);
+
+	/*
+	 * Optional: disks that are copied along, with params.copy_disks.
+	 * disks() tells which, as blocks() does: a source those that it offers, a
+	 *   destination (after check()) those that it has not; the names and
+	 *   sizes say which is which.  Numbers below are those of the own list.
+	 * disk_read() (source) reads a part, at a multiple of MIGRATE_CHUNK and
+	 *   up to that long, into page-aligned memory.
+	 * disk_fetch() (source) sets bits (bit N: the chunk N) of what was
+	 *   written, and forgets them; the log begins with dirty_start().
+	 * disk_write() (destination): @data NULL: zeroes.
+	 * disk_flush() (destination): all that was written is on stable storage.
+	 * Reading and writing are done by several threads at once, of different
+	 * chunks.
+	 */
+	int (*disks)(void *vm, struct migrate_disk *list, unsigned int max);
+	int (*disk_read)(void *vm, unsigned int disk, uint64_t offset, void *data, size_t len);
+	int (*disk_fetch)(void *vm, unsigned int disk, uint64_t *bitmap);
+	int (*disk_write)(void *vm, unsigned int disk, uint64_t offset, const void *data,
+			  uint64_t len);
+	int (*disk_flush)(void *vm);
 
 	/* Source, optional: takes @percent (0 to 99) of the guest's time away. */
 	int (*throttle)(void *vm, unsigned int percent);
@@ -137,6 +166,7 @@ struct migrate_params {
 	uint64_t bandwidth;		/* bytes a second while the guest runs; 0: no limit */
 	int zstd;			/* level of compression, 0: none, or MIGRATE_ZSTD_IDLE */
 	size_t cache;			/* bytes of sent pages kept for deltas; 32 MiB, 0: none */
+	bool copy_disks;		/* those that the destination has not */
 	bool oneway;			/* nobody answers: a file or pipe that is read later */
 	bool sync;			/* migrate_save(): on stable storage before it is done */
 	bool running;			/* migrate_save(): the guest runs on afterwards: a snapshot */
@@ -168,9 +198,10 @@ const char *migrate_state_name(enum migrate_state state);
 struct migrate_progress {
 	enum migrate_state state;
 	unsigned int round;		/* 0: the first time over all memory */
-	uint64_t total;			/* bytes of memory */
+	uint64_t total;			/* bytes of memory, and of disks that are copied */
 	uint64_t remaining;		/* bytes still to send, as far as is known */
 	uint64_t bytes;			/* sent, or received, over all connections */
+	uint64_t disk_total, disk_bytes; /* of disks; what was copied counts each time */
 	uint64_t pages_zero, pages_plain, pages_delta, pages_same;
 	uint64_t dirty_rate;		/* bytes a second that the guest dirties */
 	uint64_t link_rate;		/* bytes a second, as acknowledged */

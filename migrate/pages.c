@@ -119,8 +119,8 @@ void batch_add(struct batch *b, u64 page, const void *data, bool again)
 
 static bool wants_zstd(struct batch *b)
 {
-	if (!b->raw_len || b->level != MIGRATE_ZSTD_IDLE)
-		return b->raw_len && b->level;
+	if (b->level != MIGRATE_ZSTD_IDLE)
+		return b->level;
 	if (!b->idle)
 		return false;
 	if (b->vain) {
@@ -132,6 +132,19 @@ static bool wants_zstd(struct batch *b)
 	return b->zstd;
 }
 
+size_t batch_compress(struct batch *b, void *out, size_t room, const void *data, size_t len)
+{
+	size_t n;
+
+	if (!len || !wants_zstd(b))
+		return 0;
+	n = ZSTD_compressCCtx(b->zstd, out, room, data, len, b->level > 0 ? b->level : IDLE_LEVEL);
+	if (ZSTD_isError(n) || n >= len)
+		n = 0;
+	b->vain = !n || IN_VAIN(n, len) ? VAIN_BATCHES : 0;
+	return n;
+}
+
 size_t batch_finish(struct batch *b)
 {
 	u8 *head = b->out + SEC_LEN, *data = head + PAGES_HEAD + b->count * 8;
@@ -141,14 +154,10 @@ size_t batch_finish(struct batch *b)
 
 	if (!b->count)
 		return 0;
-	if (wants_zstd(b)) {
-		n = ZSTD_compressCCtx(b->zstd, data, b->out + b->out_cap - data, b->raw, b->raw_len,
-				      b->level > 0 ? b->level : IDLE_LEVEL);
-		if (!ZSTD_isError(n) && n < b->raw_len) {
-			encoding = ENCODING_ZSTD;
-			len = n;
-		}
-		b->vain = IN_VAIN(len, b->raw_len) ? VAIN_BATCHES : 0;
+	n = batch_compress(b, data, b->out + b->out_cap - data, b->raw, b->raw_len);
+	if (n) {
+		encoding = ENCODING_ZSTD;
+		len = n;
 	}
 	if (encoding == ENCODING_PLAIN)
 		memcpy(data, b->raw, b->raw_len);

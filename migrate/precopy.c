@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory of a guest that runs.
+ * Memory of a guest that runs, and disks that go along with it.
  *  1. A round over all of it, then rounds over what was written meanwhile,
  *     each measured, until the policy says that the rest is little enough.
  *  2. The stop: what was written until then joins what is left to do.
@@ -23,7 +23,10 @@ int precopy_init(struct precopy *p, struct migrate *m)
 	p->logging = false;
 	p->rounds = 0;
 	p->max_rounds = 0;
+	memset(&p->disks_todo, 0, sizeof(p->disks_todo));
 	err = bitmap_init(&p->todo, &m->blocks);
+	if (!err)
+		err = bitmap_init_disks(&p->disks_todo, &m->disks);
 	if (err)
 		return verdict(&m->verdict, err, "no memory for a bitmap");
 	return 0;
@@ -39,35 +42,51 @@ void precopy_fini(struct precopy *p)
 		m->ops->dirty_stop(m->vm);
 	p->logging = false;
 	bitmap_fini(&p->todo);
+	bitmap_fini(&p->disks_todo);
 }
 
+typedef int (*fetch_fn)(void *vm, unsigned int nr, u64 *bitmap);
+
 /* Adds to what is to be done */
-static int fetch(struct precopy *p)
+static int fetch_into(struct migrate *m, struct bitmap *todo, fetch_fn fn)
 {
-	struct migrate *m = p->m;
 	unsigned int i;
 	u64 words, w, *got;
 	int err = 0;
 
-	for (i = 0; !err && i < p->todo.nr; i++) {
-		words = bitmap_words(p->todo.pages[i]);
+	for (i = 0; !err && i < todo->nr; i++) {
+		words = bitmap_words(todo->pages[i]);
+		if (!words)
+			continue;
 		got = calloc(words, sizeof(*got));
-		err = got ? m->ops->dirty_fetch(m->vm, i, got) : -ENOMEM;
+		err = got ? fn(m->vm, i, got) : -ENOMEM;
 		for (w = 0; !err && w < words; w++)
-			p->todo.bits[i][w] |= got[w];
+			todo->bits[i][w] |= got[w];
 		/* Bits beyond the block are nobody's. */
-		if (!err && p->todo.pages[i] % 64)
-			p->todo.bits[i][words - 1] &= (1ULL << p->todo.pages[i] % 64) - 1;
+		if (!err && todo->pages[i] % 64)
+			todo->bits[i][words - 1] &= (1ULL << todo->pages[i] % 64) - 1;
 		free(got);
 	}
+	return err;
+}
+
+static int fetch(struct precopy *p)
+{
+	struct migrate *m = p->m;
+	int err = fetch_into(m, &p->todo, m->ops->dirty_fetch);
+
 	if (err)
 		return verdict(&m->verdict, err, "the log of written pages: %s", strerror(-err));
+	err = fetch_into(m, &p->disks_todo, m->ops->disk_fetch);
+	if (err)
+		return verdict(&m->verdict, err, "the log of the disks' writes: %s", strerror(-err));
 	return 0;
 }
 
-static u64 pages_bytes(const struct migrate *m)
+static u64 remaining(const struct precopy *p)
 {
-	return (m->stats.zero + m->stats.plain + m->stats.delta + m->stats.same) * PAGE_SIZE;
+	return bitmap_count(&p->todo) * PAGE_SIZE +
+	       bitmap_count(&p->disks_todo) * MIGRATE_CHUNK;
 }
 
 struct measure {
@@ -78,7 +97,7 @@ static void begin(struct precopy *p, struct measure *now)
 {
 	now->begin = now_ns();
 	now->bytes = p->m->bytes;
-	now->raw = pages_bytes(p->m);
+	now->raw = handle_done(p->m);
 }
 
 static enum policy decide(struct precopy *p, const struct measure *was)
@@ -94,10 +113,10 @@ static enum policy decide(struct precopy *p, const struct measure *was)
 		.timeout_ns = m->params.timeout_ms * NSEC_PER_MSEC,
 		.forces = m->params.timeout_forces,
 		.now = m->force,
-		.remaining = bitmap_count(&p->todo) * PAGE_SIZE,
-		.last = pages_bytes(m) - was->raw,
+		.remaining = remaining(p),
+		.last = handle_done(m) - was->raw,
 		.wire = sent,
-		.raw = pages_bytes(m) - was->raw,
+		.raw = handle_done(m) - was->raw,
 		.round = p->rounds,
 		.max_rounds = p->max_rounds,
 	};
@@ -109,6 +128,7 @@ static enum policy decide(struct precopy *p, const struct measure *was)
 	in.link_rate = pr->link_rate;
 	in.dirty_rate = pr->dirty_rate = mul_div(in.remaining, NSEC_PER_SEC, took);
 	pr->remaining = in.remaining;
+	m->done_before = handle_done(m);
 	/* A first round of many zeroes says nothing of what is written. */
 	if (p->rounds < 2)
 		in.raw = 0;
@@ -138,12 +158,7 @@ static int slow_down(struct precopy *p)
 
 static int one_round(struct precopy *p, bool limited)
 {
-	struct migrate *m = p->m;
-
-	pthread_mutex_lock(&m->lock);
-	m->progress.round = p->rounds;
-	m->progress.remaining = bitmap_count(&p->todo) * PAGE_SIZE;
-	pthread_mutex_unlock(&m->lock);
+	handle_round(p->m, p->rounds, remaining(p));
 	return p->round(p, p->rounds++, limited);
 }
 
@@ -161,12 +176,14 @@ int precopy_rounds(struct precopy *p)
 			       strerror(-err));
 	p->logging = true;
 	bitmap_fill(&p->todo);
+	bitmap_fill(&p->disks_todo);
 	for (;;) {
 		begin(p, &was);
 		err = one_round(p, true);
 		if (err)
 			return err;
 		bitmap_zero(&p->todo);
+		bitmap_zero(&p->disks_todo);
 		err = fetch(p);
 		if (err)
 			return err;
@@ -199,9 +216,11 @@ int precopy_stop(struct precopy *p, void **state, size_t *state_len)
 			       strerror(-err));
 	if (*state_len > MIGRATE_STATE_MAX)
 		return verdict(&m->verdict, -E2BIG, "the devices' state is too long");
-	if (p->logging)
+	if (p->logging) {
 		err = fetch(p);
-	else
+	} else {
 		bitmap_fill(&p->todo);
+		bitmap_fill(&p->disks_todo);
+	}
 	return err ? err : one_round(p, false);
 }

@@ -3,8 +3,8 @@
  * A destination.  Nothing that comes is believed: a connection's sections are
  * checked one by one, and what does not fit ends the migration, with a reason
  * that the source gets to read.
- *  1. The first connection: description, memory layout.
- *  2. All connections, each by a thread: pages, rounds, and END.
+ *  1. The first connection: description, disks, memory layout.
+ *  2. All connections, each by a thread: pages, parts of disks, rounds, and END.
  *  3. The device state is loaded; then it is the hand-over's turn.
  */
 #include <stdlib.h>
@@ -16,6 +16,7 @@ struct conn {
 	struct receiver *r;
 	struct stream s;
 	struct unpack u;
+	u8 *chunk;			/* of a disk, made at the first need */
 	bool first;
 	pthread_t thread;
 };
@@ -45,14 +46,21 @@ int receive_facts(struct migrate *m, struct stream *s)
 	return err;
 }
 
-int receive_blocks(struct migrate *m, struct stream *s)
+int receive_blocks(struct migrate *m, struct stream *s, const struct header *h)
 {
 	struct section sec;
 	int err;
 
 	err = blocks_get(&m->blocks, m->ops, m->vm, &m->verdict);
 	if (!err)
-		err = stream_expect(s, TYPE_BLOCKS, &sec);
+		err = stream_get(s, &sec);
+	if (!err && sec.type == TYPE_DISKS && !(h->flags & HDR_IMAGE)) {
+		err = disks_choose(m, sec.data, sec.len, h->flags & HDR_ONEWAY);
+		if (!err)
+			err = stream_get(s, &sec);
+	}
+	if (!err && sec.type != TYPE_BLOCKS)
+		err = stream_unexpected(s, &sec);
 	if (!err)
 		err = blocks_check(&m->blocks, sec.data, sec.len, &m->verdict);
 	handle_total(m);
@@ -90,6 +98,9 @@ static int echo_round(struct conn *c, const struct section *sec, bool oneway)
 		return stream_unexpected(&c->s, sec);
 	if (oneway)
 		return 0;
+	/* Little by little, so that the last time is short */
+	if (c->first && disks_flush(c->r->m))
+		return -ECANCELED;
 	memcpy(buf + SEC_LEN, sec->data, ROUND_LEN);
 	return stream_put(&c->s, TYPE_ROUND, buf, ROUND_LEN);
 }
@@ -109,6 +120,8 @@ static int receive_conn(struct conn *c, bool oneway)
 		told = c->s.ch.bytes_in;
 		if (sec.type == TYPE_PAGES)
 			err = unpack(&c->u, sec.data, sec.len);
+		else if (sec.type == TYPE_DISK)
+			err = disk_unpack(m, c->r->disk_have, &c->chunk, sec.data, sec.len);
 		else if (sec.type == TYPE_ROUND)
 			err = echo_round(c, &sec, oneway);
 		else if (sec.type == TYPE_STATE && c->first)
@@ -155,6 +168,7 @@ static void conn_fini(struct conn *c)
 	if (!c->r)
 		return;
 	unpack_fini(&c->u);
+	free(c->chunk);
 	stream_close(&c->s);
 }
 
@@ -226,6 +240,13 @@ static int receiver_init(struct receiver *r, struct migrate *m)
 		if (!r->have[i])
 			return verdict(&m->verdict, -ENOMEM, "no memory for a bitmap");
 	}
+	for (i = 0; i < m->disks.nr; i++) {
+		if (!(m->disks.want & 1ULL << i))
+			continue;
+		r->disk_have[i] = calloc(bitmap_words(disk_chunks(m->disks.d[i].size)), sizeof(u64));
+		if (!r->disk_have[i])
+			return verdict(&m->verdict, -ENOMEM, "no memory for a bitmap");
+	}
 	return 0;
 }
 
@@ -239,7 +260,7 @@ int receive_all(struct migrate *m, struct stream *s, const struct header *h)
 
 	err = receive_facts(m, s);
 	if (!err)
-		err = receive_blocks(m, s);
+		err = receive_blocks(m, s, h);
 	if (!err)
 		err = receiver_init(&r, m);
 	if (err)
@@ -256,12 +277,16 @@ int receive_all(struct migrate *m, struct stream *s, const struct header *h)
 	conns[0].first = true;
 	conns[0].s = *s;
 	handle_state(m, MIGRATE_MEMORY);
-	err = oneway ? 0 : stream_put_empty(&conns[0].s, TYPE_ACCEPT);
+	err = oneway ? 0 : disks_want(m, &conns[0].s);
+	if (!err && !oneway)
+		err = stream_put_empty(&conns[0].s, TYPE_ACCEPT);
 	if (!err)
 		err = receive_conns(&r, conns, h);
 	*s = conns[0].s;
 	conns[0].s.ch.io = NULL;
 	conns[0].s.buf = NULL;
+	if (!err)
+		err = disks_flush(m);
 	if (!err)
 		err = receive_load(m, &r.state);
 out:
@@ -270,6 +295,8 @@ out:
 	free(conns);
 	for (i = 0; i < m->blocks.nr; i++)
 		free((void *)r.have[i]);
+	for (i = 0; i < m->disks.nr; i++)
+		free((void *)r.disk_have[i]);
 	free(r.state.data);
 	return err;
 }

@@ -156,7 +156,7 @@ static int restore(struct migrate *m, struct stream *s, int fd, bool map)
 		return receive_all(m, s, &h);
 	err = receive_facts(m, s);
 	if (!err)
-		err = receive_blocks(m, s);
+		err = receive_blocks(m, s, &h);
 	if (!err)
 		err = restore_memory(m, s, fd, map);
 	return err ? err : restore_tail(m, s);

@@ -53,18 +53,22 @@ static int set_up(struct send *s, struct migrate *m)
 	err = blocks_get(&m->blocks, m->ops, m->vm, &m->verdict);
 	if (err)
 		return err;
-	handle_total(m);
 	err = open_connection(s, m);
 	if (err)
 		return err;
 	err = send_facts(m, &s->w[0].s);
 	if (!err)
+		err = disks_offer(m, &s->w[0].s);
+	if (!err)
 		err = blocks_put(&s->w[0].s, &m->blocks);
 	if (!err && !m->params.oneway) {
 		s->w[0].s.ch.stall_ms *= PATIENCE;
-		err = stream_expect(&s->w[0].s, TYPE_ACCEPT, &sec);
+		err = disks_wanted(m, &s->w[0].s);
+		if (!err)
+			err = stream_expect(&s->w[0].s, TYPE_ACCEPT, &sec);
 		s->w[0].s.ch.stall_ms = m->params.stall_ms;
 	}
+	handle_total(m);
 	while (!err && s->nr < m->params.connections)
 		err = open_connection(s, m);
 	return err;
@@ -74,7 +78,8 @@ static int do_round(struct precopy *p, u32 round, bool limited)
 {
 	struct send *s = (struct send *)p;	/* its first member */
 
-	return workers_round(s->w, s->nr, &p->todo, limited ? &s->limit : NULL, round);
+	return workers_round(s->w, s->nr, &p->todo, &p->disks_todo, limited ? &s->limit : NULL,
+			     round);
 }
 
 static int send_machine(struct send *s, struct migrate *m)

@@ -55,7 +55,7 @@ int broken(struct verify *v, const char *fmt, ...)
 	return -1;
 }
 
-static void say(struct verify *v, const char *fmt, ...)
+void say(struct verify *v, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -184,6 +184,8 @@ static int check_body(struct verify *v, const struct section *sec, const uint8_t
 		return broken(v, "section %u before BLOCKS", sec->type);
 	if (sec->type == TYPE_PAGES && !image)
 		return verify_pages(v, p, sec->len);
+	if (sec->type == TYPE_DISK && !image)
+		return verify_disk(v, p, sec->len);
 	if (sec->type == TYPE_ROUND && !image)
 		return sec->len == 8 ? 0 : broken(v, "ROUND has a wrong length");
 	if (sec->type == TYPE_SUMS && image && v->memory_end)
@@ -202,6 +204,10 @@ static uint64_t limit_of(uint32_t type)
 		return 64 << 10;
 	case TYPE_BLOCKS:
 		return 8 + 64 * 56;
+	case TYPE_DISKS:
+		return 8 + 64 * 40;
+	case TYPE_DISK:
+		return 24 + (64 << 10);
 	case TYPE_PAGES:
 		return 16 + 256 * 8 + (1 << 20);
 	case TYPE_STATE:
@@ -230,6 +236,8 @@ static int check_known(struct verify *v, const struct section *sec, uint32_t sum
 		ret = broken(v, "the payload's checksum is wrong");
 	else if (sec->type == TYPE_FACTS)
 		ret = check_facts(v, p, sec->len);
+	else if (sec->type == TYPE_DISKS)
+		ret = verify_disks(v, p, sec->len);
 	else if (sec->type == TYPE_BLOCKS)
 		ret = check_blocks(v, p, sec->len);
 	else
@@ -261,7 +269,8 @@ static int check_section(struct verify *v)
 	static const char *const names[] = {
 		[TYPE_FACTS] = "FACTS", [TYPE_BLOCKS] = "BLOCKS", [TYPE_PAGES] = "PAGES",
 		[TYPE_ROUND] = "ROUND", [TYPE_STATE] = "STATE", [TYPE_END] = "END",
-		[TYPE_MEMORY] = "MEMORY", [TYPE_SUMS] = "SUMS",
+		[TYPE_MEMORY] = "MEMORY", [TYPE_SUMS] = "SUMS", [TYPE_DISKS] = "DISKS",
+		[TYPE_DISK] = "DISK",
 	};
 	const uint32_t nr_names = sizeof(names) / sizeof(names[0]);
 	uint8_t raw[32], pad[8] = { 0 };

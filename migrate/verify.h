@@ -15,6 +15,7 @@
 #include "format.h"
 
 #define VERIFY_BLOCKS_MAX	64
+#define VERIFY_DISKS_MAX	64
 
 struct input {
 	int fd;				/* -1: @mem */
@@ -37,6 +38,8 @@ struct verify {
 	uint32_t flags;
 	uint64_t sections;
 	bool facts, ended;
+	unsigned int nr_disks;
+	uint64_t disk_size[VERIFY_DISKS_MAX];
 	unsigned int nr;
 	struct verify_block block[VERIFY_BLOCKS_MAX];
 	uint64_t memory_begin, memory_end;
@@ -49,6 +52,7 @@ int verify(struct verify *v, const struct input *in, FILE *out);
 void verify_fini(struct verify *v);
 bool input_get(const struct input *in, uint64_t at, void *data, uint64_t len);
 int broken(struct verify *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void say(struct verify *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 uint32_t le32(const uint8_t *p);
 uint64_t le64(const uint8_t *p);
 
@@ -56,6 +60,10 @@ uint64_t le64(const uint8_t *p);
 int verify_pages(struct verify *v, const uint8_t *data, uint64_t len);
 int verify_sums(struct verify *v, const uint8_t *data, uint64_t len);
 int verify_memory(struct verify *v, uint64_t begin, uint64_t len);
+
+/* verify_disks.c */
+int verify_disks(struct verify *v, const uint8_t *data, uint64_t len);
+int verify_disk(struct verify *v, const uint8_t *data, uint64_t len);
 
 /* crc32c.c */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);

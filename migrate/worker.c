@@ -3,10 +3,12 @@
  * A source's connection.  Memory is dealt out to the connections in stripes,
  * always the same way: so a page always goes by the same one, and what is sent
  * later arrives later, without any order between connections.
- *  1. A round: the stripes that are this connection's, then ROUND, which the
- *     other side sends back once it has everything before it.
+ *  1. A round: chunks of disks and stripes of memory that are this
+ *     connection's, then ROUND, which the other side sends back once it has
+ *     everything before it.
  *  2. All connections' rounds at once.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "mig.h"
@@ -34,19 +36,17 @@ void worker_fini(struct worker *w)
 	if (!w->open)
 		return;
 	batch_fini(&w->batch);
+	free(w->chunk);
 	stream_close(&w->s);
 	w->open = false;
 }
 
-/* Who had to wait has time for more work on the next batch. */
-static int flush(struct worker *w)
+/* Who had to wait has time for more work on what comes next. */
+int worker_put(struct worker *w, u32 type, u8 *buf, size_t len)
 {
-	size_t len = batch_finish(&w->batch);
 	u64 wait = 0, waits = w->s.ch.waits;
 	int err;
 
-	if (!len)
-		return 0;
 	if (w->limit)
 		wait = limit_take(w->limit, len + SEC_LEN);
 	if (wait) {
@@ -54,14 +54,21 @@ static int flush(struct worker *w)
 		if (err)
 			return err;
 	}
-	err = stream_put(&w->s, TYPE_PAGES, w->batch.out, len);
+	err = stream_put(&w->s, type, buf, len);
 	w->batch.idle = wait || w->s.ch.waits != waits;
 	w->m->bytes += w->s.ch.bytes_out - w->bytes_told;
 	w->bytes_told = w->s.ch.bytes_out;
 	return err;
 }
 
-static int check_time(struct worker *w)
+static int flush(struct worker *w)
+{
+	size_t len = batch_finish(&w->batch);
+
+	return len ? worker_put(w, TYPE_PAGES, w->batch.out, len) : 0;
+}
+
+int worker_check(struct worker *w)
 {
 	const struct migrate_params *p = &w->m->params;
 
@@ -89,7 +96,7 @@ static int send_stripe(struct worker *w, unsigned int block, u64 first)
 		any |= bits[i];
 	if (!any)
 		return 0;
-	err = check_time(w);
+	err = worker_check(w);
 	if (err)
 		return err;
 	/* What is written from here on will be sent again. */
@@ -133,6 +140,10 @@ static int send_round(struct worker *w)
 	unsigned int block;
 	int err;
 
+	/* Disks take long: pages that are written meanwhile are sent once. */
+	err = worker_disks(w);
+	if (err)
+		return err;
 	for (block = 0; block < w->todo->nr; block++) {
 		w->batch.block = block;
 		for (first = 0; first < w->todo->pages[block]; first += STRIPE) {
@@ -154,8 +165,8 @@ static void *round_thread(void *arg)
 	return (void *)(long)send_round(arg);
 }
 
-int workers_round(struct worker *w, unsigned int nr, struct bitmap *todo, struct limit *limit,
-		  u32 round)
+int workers_round(struct worker *w, unsigned int nr, struct bitmap *todo,
+		  struct bitmap *disks_todo, struct limit *limit, u32 round)
 {
 	unsigned int i, started;
 	void *ret;
@@ -163,6 +174,7 @@ int workers_round(struct worker *w, unsigned int nr, struct bitmap *todo, struct
 
 	for (i = 0; i < nr; i++) {
 		w[i].todo = todo;
+		w[i].disks_todo = disks_todo;
 		w[i].limit = limit;
 		w[i].round = round;
 	}

@@ -6,7 +6,8 @@
 # TLS, and over a Unix socket. Its boot ID and counters go on, sums agree, its disk works and has one user, the ticker's gap is
 # about what pvhvctl reports, the source ends with status 0. Whatever fails is said in one line, and the machine runs on where it was: no one there, another memory
 # size, other devices, a stream of another version, no certificate, another CA's, a cancel, a time-out, a connection that is cut
-# or stands still, a receiver that is killed or hangs. A source that is killed runs nowhere.
+# or stands still, a receiver that is killed or hangs. A source that is killed runs nowhere. With --copy-disks its disk goes along,
+# while it writes to it; a move that fails leaves no copy.
 #
 # Argument: "quick": one CPU, two moves, and what needs no waiting
 # Environment: as lib/vm.sh says.
@@ -25,7 +26,7 @@ own_directory
 tidy() { [ -z "$new" ] || kill "$new" 2>/dev/null; }
 ip link set lo up 2>/dev/null
 port=4700
-before='' gap='' new=''
+before='' gap='' new='' disk=disk.img
 
 next_turn() {
 	turn=$((turn + 1))
@@ -117,7 +118,7 @@ gap() { # sets $before, $gap
 runs_on() {
 	goes_on log.$turn "$(tick log.$turn)" || return 1
 	: >err.$turn
-	! "$run" --dev "$dev" --kernel "$kernel" --memory 128M --disk path=disk.img >second 2>&1 </dev/null && grep -q 'disk.img' second
+	! "$run" --dev "$dev" --kernel "$kernel" --memory 128M --disk path=$disk >second 2>&1 </dev/null && grep -q "$disk" second
 }
 
 # gives_up: the receiver has ended, and said why in one line
@@ -128,10 +129,12 @@ gives_up() {
 	[ $code = 1 ] && [ "$(wc -l <err.$((turn + 1)))" = 1 ] && [ ! -s log.$((turn + 1)) ]
 }
 
-# refused STATUS TEXT: pvhvctl said so in one line, so did the receiver, and the machine runs on
+# refused STATUS TEXT [OPTION...]: pvhvctl said so in one line, so did the receiver, and the machine runs on
 refused() {
-	"$ctl" migrate vm$turn "$to" >says 2>&1
-	[ $? = "$1" ] && [ "$(wc -l <says)" = 1 ] && grep -q "$2" says || return 1
+	want=$1 text=$2
+	shift 2
+	"$ctl" migrate vm$turn "$to" "$@" >says 2>&1
+	[ $? = "$want" ] && [ "$(wc -l <says)" = 1 ] && grep -q "$text" says || return 1
 	[ -z "$new" ] || gives_up || return 1
 	runs_on
 }
@@ -139,6 +142,9 @@ refused() {
 # under_way [OPTION...]: it is being moved, slowly; sets $mover
 under_way() {
 	receive
+	go_slowly "$@"
+}
+go_slowly() {
 	"$ctl" migrate vm$turn "$to" --bandwidth 1M --progress "$@" >lines 2>says &
 	mover=$!
 	wait_for '"phase":"memory"' lines 60 $mover
@@ -153,7 +159,8 @@ failed() {
 start() { # CPUS [APPEND]
 	cpus=$1
 	next_turn
-	rm -f disk.img && truncate -s 16M disk.img
+	rm -f disk.img && truncate -s 16M disk.img && dd if=/dev/urandom of=disk.img bs=1M count=4 seek=8 conv=notrunc 2>/dev/null
+	disk=disk.img
 	"$run" --dev "$dev" --name vm$turn --kernel "$kernel" --initrd guest.cpio --memory 128M --cpus "$cpus" --disk path=disk.img \
 		--port name=p,file=port.$turn --rng --append "console=ttyS0 loglevel=4 panic=-1 ${2-}" >log.$turn 2>err.$turn </dev/null &
 	vmm=$!
@@ -282,6 +289,34 @@ check_faults() {
 	new=''
 }
 
+# From disk.img to copy.img: they are alike but for what was written after the move, all of it behind what was before
+copied() {
+	first=$(cmp disk.img copy.img | sed -n 's/.*[a-z] \([0-9]*\), line.*/\1/p')
+	[ "$(stat -c %s copy.img)" = 16777216 ] && { [ -z "$first" ] || [ $(((first - 1) / 512)) -ge "$at" ]; }
+}
+
+check_copy() {
+	truncate -s 16M full.img && echo something | dd of=full.img conv=notrunc,fsync 2>/dev/null
+	receive --disk path=full.img
+	refused 3 'holds something' --copy-disks
+	result $? "a disk's place is taken: $(cat says)"
+
+	receive --disk path=copy.img
+	go_slowly --copy-disks
+	[ "$(stat -c %s copy.img)" = 16777217 ] && grep -q '"disk_total":16777216' lines
+	marked=$?
+	kill -INT $mover
+	failed 3 cancel && gives_up && [ ! -e copy.img ] && [ $marked = 0 ] && runs_on
+	result $? "a cancel while its disk is copied: no copy stays"
+
+	receive --disk path=copy.img
+	move --copy-disks --bandwidth 10M && copied
+	result $? "its disk goes along: $(cat says)"
+	disk=copy.img
+	runs_on
+	result $? "it works on the copy: $(cmp disk.img copy.img)"
+}
+
 # Nobody has it then
 check_dead_source() {
 	under_way
@@ -311,6 +346,7 @@ moves
 check_estimate
 check_refusals
 check_faults
+check_copy
 if [ -z "$quick" ]; then
 	check_evacuation
 	check_strangers

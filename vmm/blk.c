@@ -191,6 +191,8 @@ static void run_held(struct loop_task *task)
 
 static void not_started(struct blk *blk, struct blk_req *req)
 {
+	if (writes(req))
+		blk_log_written(blk, req);
 	blk->started--;
 	if (blk_req_op(req) == BLK_FLUSH)
 		blk->flushes--;
@@ -317,6 +319,9 @@ void blk_go(struct blk *blk)
 
 int blk_resize(struct blk *blk, u64 size)
 {
+	/* Who copies it has been told how long it is. */
+	if (blk->log)
+		return -EBUSY;
 	return blk->kind->resize(blk, size);
 }
 
@@ -434,6 +439,7 @@ void blk_close(struct blk *blk)
 {
 	blk->kind->close(blk);
 	blk_bounce_fini(blk);
+	blk_log_stop(blk);
 	free(blk->own_path);
 	free(blk);
 }

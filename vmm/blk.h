@@ -147,6 +147,8 @@ struct blk_kind {
 	int (*own)(struct blk *blk, bool own);
 	/* Optional, any thread: what is cached goes to the storage. */
 	int (*sync)(struct blk *blk);
+	/* Optional, any thread: reads what is there now, into aligned memory. */
+	int (*peek)(struct blk *blk, u64 pos, void *data, size_t len);
 };
 
 extern const struct blk_kind blk_raw;
@@ -190,6 +192,7 @@ struct blk {
 	struct blk_bounce *bounces;	/* free ones */
 	u32 nr_bounces;
 	struct blk_freeze freeze;
+	_Atomic u64 *log;		/* [m] of what was written, or NULL; bits [a] */
 	char *own_path;			/* what @path is after a blk_switch() */
 };
 
@@ -219,6 +222,15 @@ void blk_get_stats(const struct blk *blk, struct blk_stats *stats);
 /* Nothing is started and nothing will be, when @quiet->done() is called. */
 void blk_quiesce(struct blk *blk, struct blk_quiet *quiet);
 void blk_unquiesce(struct blk *blk, struct blk_quiet *quiet);
+
+/* blk_log.c: which chunks were written: a bit for each. */
+#define BLK_LOG_CHUNK		(64 * KIB)
+
+int blk_log_start(struct blk *blk);
+void blk_log_stop(struct blk *blk);
+void blk_log_written(struct blk *blk, const struct blk_req *req);
+/* Any thread, between these: adds the bits to @bitmap and forgets them. */
+void blk_log_fetch(struct blk *blk, u64 *bitmap);
 
 /* For kinds. */
 static inline enum blk_op blk_req_op(const struct blk_req *req)

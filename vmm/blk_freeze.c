@@ -212,6 +212,8 @@ int blk_switch(struct blk *blk, const char *path)
 
 	if (!blk_frozen(blk))
 		return -EAGAIN;
+	if (blk->log)
+		return -EBUSY;
 	own = strdup(path);
 	if (!own)
 		return -ENOMEM;

@@ -640,6 +640,21 @@ static int raw_sync(struct blk *blk)
 	return blk->readonly || !fdatasync(raw->file.fd) ? 0 : -errno;
 }
 
+static int raw_peek(struct blk *blk, u64 pos, void *data, size_t len)
+{
+	struct raw *raw = blk->data;
+	ssize_t n;
+
+	for (; len; pos += n, data = (u8 *)data + n, len -= n) {
+		n = pread(raw->file.fd, data, len, pos);
+		if (n < 0 && errno == EINTR)
+			n = 0;
+		else if (n <= 0)
+			return n ? -errno : -EIO;
+	}
+	return 0;
+}
+
 static int take(struct blk *blk)
 {
 	struct raw *raw = blk->data;
@@ -690,4 +705,5 @@ const struct blk_kind blk_raw = {
 	.share = raw_share,
 	.own = raw_own,
 	.sync = raw_sync,
+	.peek = raw_peek,
 };

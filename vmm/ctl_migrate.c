@@ -21,7 +21,7 @@
 #define CONNECT_MS	10000
 #define LAST_WORDS_MS	2000
 #define ORDER_MAX	1024
-#define OPTIONS		"[--progress] [--downtime MS] [--timeout SECONDS] [--force] [--bandwidth RATE] [--connections N] [--compress LEVEL]"
+#define OPTIONS		"[--progress] [--downtime MS] [--timeout SECONDS] [--force] [--bandwidth RATE] [--connections N] [--compress LEVEL] [--copy-disks]"
 
 static struct move_address to;
 static struct migrate_tls *tls;
@@ -179,6 +179,10 @@ static int parse(json_t *order, char **argv, bool *lines)
 		}
 		if (!strcmp(*argv, "--force")) {
 			ret = json_object_set_new(order, "force", json_true());
+			continue;
+		}
+		if (!strcmp(*argv, "--copy-disks")) {
+			ret = json_object_set_new(order, "copy_disks", json_true());
 			continue;
 		}
 		if (!strcmp(*argv, "--downtime"))

@@ -248,6 +248,13 @@ u64 disks_size(const struct vm *vm, u32 nr)
 	return disks && nr < disks->nr ? disks->blk[nr]->size : 0;
 }
 
+struct blk *disks_at(const struct vm *vm, u32 nr)
+{
+	const struct disks *disks = vm->disks;
+
+	return disks && nr < disks->nr ? disks->blk[nr] : NULL;
+}
+
 /* The loop runs; before the fronts are opened. */
 void disks_attach(struct vm *vm)
 {

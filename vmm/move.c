@@ -107,10 +107,12 @@ static json_t *progress(void)
 	struct migrate_progress p;
 
 	migrate_progress(mover.m, &p);
-	return json_pack("{s:s, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:i, s:f}",
+	return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:i, s:f}",
 			 "phase", migrate_state_name(p.state),
 			 "round", (int)p.round, "total", (json_int_t)p.total,
 			 "remaining", (json_int_t)p.remaining,
+			 "disk_total", (json_int_t)p.disk_total,
+			 "disk_bytes", (json_int_t)p.disk_bytes,
 			 "bytes", (json_int_t)p.bytes,
 			 "seconds", p.elapsed_us / 1e6,
 			 "dirty_rate", (json_int_t)p.dirty_rate,
@@ -157,13 +159,15 @@ static void finish(struct letter *letter)
 		tell("failed", "{s:s, s:i, s:b}", "message", result.why, "errno",
 		     -result.err, "runs", result.owner == MIGRATE_HERE);
 	} else {
-		tell("done", "{s:I, s:f, s:f, s:f, s:i, s:I}",
+		tell("done", "{s:I, s:f, s:f, s:f, s:i, s:I, s:I}",
 		     "bytes", (json_int_t)result.progress.bytes,
 		     "seconds", result.progress.elapsed_us / 1e6,
 		     "downtime", result.progress.downtime_us / 1e6,
 		     "memory_seconds", result.progress.memory_us / 1e6,
 		     "rounds", (int)result.progress.round + 1,
-		     "memory", (json_int_t)result.progress.total);
+		     "memory", (json_int_t)(result.progress.total -
+					    result.progress.disk_total),
+		     "disks", (json_int_t)result.progress.disk_total);
 	}
 	/* What the client has not read yet stays readable for it. */
 	drop_client();
@@ -240,6 +244,7 @@ static int get_params(const json_t *order, struct migrate_params *p)
 	p->downtime_ms = downtime;
 	p->timeout_ms = timeout;
 	p->timeout_forces = json_is_true(json_object_get(order, "force"));
+	p->copy_disks = json_is_true(json_object_get(order, "copy_disks"));
 	p->bandwidth = bandwidth;
 	p->zstd = compress ? (int)zstd : MIGRATE_ZSTD_IDLE;
 	return 0;
@@ -252,7 +257,8 @@ static int start(enum move_what what, struct migrate_params *params)
 
 	mover.what = what;
 	mover.over.opened = finish;
-	ops = move_out_begin(&mover.over, ask);
+	params->copy_disks &= what == MOVE_MIGRATE;
+	ops = move_out_begin(&mover.over, ask, params->copy_disks);
 	if (what == MOVE_MIGRATE) {
 		move_out_connection(mover.fd);
 		mover.fd = -1;

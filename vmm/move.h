@@ -53,6 +53,27 @@ int move_blocks_fresh(void *vm, struct migrate_block *list, unsigned int max);
 int move_check_devices(struct vm *vm, const struct migrate_facts *facts,
 		       char *why);
 
+/*
+ * move_disks.c: disks that are copied along.  Of who leaves: numbers of the
+ * list that was offered last.
+ */
+int move_disks_offer(struct vm *vm, struct migrate_disk *list, unsigned int max);
+int move_disks_describe(struct vm *vm, struct migrate_facts *facts);
+int move_disks_log(struct vm *vm);
+void move_disks_unlog(struct vm *vm);
+int move_disks_fetch(struct vm *vm, unsigned int nr, u64 *bitmap);
+int move_disks_read(struct vm *vm, unsigned int nr, u64 pos, void *data,
+		    size_t len);
+/* Of who comes. */
+int move_disks_prepare(const struct options *opt,
+		       const struct migrate_facts *facts);
+int move_disks_begin(void);
+int move_disks_list(struct migrate_disk *list, unsigned int max);
+int move_disks_write(unsigned int nr, u64 pos, const void *data, u64 len);
+int move_disks_flush(void);
+int move_disks_end(void);
+void move_disks_close(bool keep);
+
 /* move_watch.c: for snapshots; -1: not to be had. */
 struct move_watch {
 	int uffd;
@@ -70,7 +91,8 @@ int move_reclaim(struct vm *vm);
 /* move_out.c: the machine as the library sees it then. */
 int move_out_open(struct vm *vm);
 int move_out_know(void);
-const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void));
+const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void),
+					 bool copy_disks);
 void move_out_end(void);
 void move_out_connection(int fd);
 void move_out_no_connection(int err);

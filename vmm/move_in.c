@@ -86,8 +86,12 @@ int move_make(struct vm *vm, struct options *opt, bool later,
 		ret = vm_open(vm);
 	if (!ret)
 		ret = move_check_cpu(vm, facts, why);
+	if (!ret && later)
+		ret = move_disks_prepare(opt, facts);
 	if (!ret)
 		ret = build(vm);
+	if (!ret)
+		ret = move_disks_begin();
 	if (!ret)
 		ret = move_check_tsc(vm, facts, why);
 	return ret ? ret : move_check_devices(vm, facts, why);

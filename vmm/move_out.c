@@ -5,7 +5,7 @@
  *  2. Which pages were written: the kernel's log, and our own (mem.c); and
  *     that none goes before it could be copied.
  *  3. Connections, which whoever wants the move has to make.
- *  4. Disks, which only one host may have.
+ *  4. Disks, which only one host may have; or are copied along.
  */
 #include <errno.h>
 #include <string.h>
@@ -24,6 +24,7 @@ static struct {
 	struct freeze freeze;
 	struct errand *freezing;	/* [m] waits for the freeze */
 	struct letter *over;
+	bool copy_disks;
 	void (*ask)(void);		/* [m] for a connection */
 
 	pthread_mutex_t lock;
@@ -46,7 +47,9 @@ static int op_blocks(void *vm, struct migrate_block *list, unsigned int max)
 
 static int op_describe(void *vm, struct migrate_facts *facts)
 {
-	return move_describe(vm, &out.cpu, facts);
+	int ret = move_describe(vm, &out.cpu, facts);
+
+	return ret || !out.copy_disks ? ret : move_disks_describe(vm, facts);
 }
 
 static void frozen(struct freeze *f, int err)
@@ -148,13 +151,23 @@ void move_out_unlog(struct vm *vm)
 
 static int run_log(struct errand *e)
 {
+	int ret;
+
 	(void)e;
-	return move_out_log(out.vm);
+	ret = move_out_log(out.vm);
+	if (ret || !out.copy_disks)
+		return ret;
+	ret = move_disks_log(out.vm);
+	if (ret)
+		move_out_unlog(out.vm);
+	return ret;
 }
 
 static int run_unlog(struct errand *e)
 {
 	(void)e;
+	if (out.copy_disks)
+		move_disks_unlog(out.vm);
 	move_out_unlog(out.vm);
 	return 0;
 }
@@ -345,6 +358,22 @@ static int op_acquire(void *vm, char *why)
 	return ret;
 }
 
+static int op_disks(void *vm, struct migrate_disk *list, unsigned int max)
+{
+	return move_disks_offer(vm, list, max);
+}
+
+static int op_disk_fetch(void *vm, unsigned int disk, uint64_t *bitmap)
+{
+	return move_disks_fetch(vm, disk, bitmap);
+}
+
+static int op_disk_read(void *vm, unsigned int disk, uint64_t pos, void *data,
+			size_t len)
+{
+	return move_disks_read(vm, disk, pos, data, len);
+}
+
 static struct migrate_ops ops = {
 	.blocks = op_blocks,
 	.describe = op_describe,
@@ -352,6 +381,9 @@ static struct migrate_ops ops = {
 	.dirty_fetch = op_dirty_fetch,
 	.dirty_stop = op_dirty_stop,
 	.hold = op_hold,
+	.disks = op_disks,
+	.disk_fetch = op_disk_fetch,
+	.disk_read = op_disk_read,
 	.throttle = op_throttle,
 	.pause = op_pause,
 	.resume = op_resume,
@@ -363,8 +395,10 @@ static struct migrate_ops ops = {
 };
 
 /* @over: posted when all is done; @ask: calls for move_out_connection(). */
-const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void))
+const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void),
+					 bool copy_disks)
 {
+	out.copy_disks = copy_disks;
 	out.over = over;
 	out.ask = ask;
 	out.asked = false;

@@ -119,7 +119,9 @@ static int run_acquire(struct errand *e)
 	if (vm_stopping(in.vm))
 		return -ECANCELED;
 	move_listen(a->why);
-	ret = disks_take(in.vm);
+	ret = move_disks_end();
+	if (!ret)
+		ret = disks_take(in.vm);
 	move_listen(NULL);
 	return ret;
 }
@@ -154,10 +156,32 @@ static void op_done(void *vm)
 	mailbox_post(&in.over);
 }
 
+static int op_disks(void *vm, struct migrate_disk *list, unsigned int max)
+{
+	(void)vm;
+	return move_disks_list(list, max);
+}
+
+static int op_disk_write(void *vm, unsigned int disk, uint64_t pos,
+			 const void *data, uint64_t len)
+{
+	(void)vm;
+	return move_disks_write(disk, pos, data, len);
+}
+
+static int op_disk_flush(void *vm)
+{
+	(void)vm;
+	return move_disks_flush();
+}
+
 static const struct migrate_ops ops = {
 	.check = op_check,
 	.blocks = move_blocks_fresh,
 	.load = op_load,
+	.disks = op_disks,
+	.disk_write = op_disk_write,
+	.disk_flush = op_disk_flush,
 	.connection = op_connection,
 	.acquire = op_acquire,
 	.resume = op_resume,
@@ -172,6 +196,8 @@ static void finish(struct letter *letter)
 	migrate_wait(in.m, &result);
 	in.m = NULL;
 	in.err = result.err;
+	/* Whose it is may be unknown: then nothing of it is thrown away. */
+	move_disks_close(result.owner != MIGRATE_THERE);
 	close(in.door);
 	in.door = -1;
 	if (!result.err)

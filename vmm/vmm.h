@@ -693,6 +693,7 @@ int disks_let_go(struct vm *vm);
 int disks_take(struct vm *vm);
 /* Where disk number @nr is now, and its size. */
 const char *disks_path(const struct vm *vm, u32 nr);
+struct blk *disks_at(const struct vm *vm, u32 nr);
 u64 disks_size(const struct vm *vm, u32 nr);
 
 /* control_vm.c: the machine as clients of the control socket see it. */

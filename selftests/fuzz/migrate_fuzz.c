@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Fuzz target for what reads streams of machines: the destination's side of a live migration and the restoring of files (migrate/),
- * with machines of memory only.
+ * with machines of memory and a disk.
  *
  *   libFuzzer, replay and sources: see migrate-fuzz.sh
  *
@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 #define LOW_PAGES	3
 #define HIGH_PAGES	130
+#define FUZZ_DISK_LEN	(3 * MIGRATE_CHUNK + 512)
 
 #define CHECK(cond)									\
 	do {										\
@@ -37,7 +38,8 @@ struct machine {
 	u64 pages[2];
 	const u8 *stream;
 	size_t len;
-	bool connected, running, loaded;
+	u8 *disk;
+	bool connected, running, loaded, unflushed;
 };
 
 /* A carrier that is the input, in pieces */
@@ -125,12 +127,42 @@ static int check_facts(void *arg, const struct migrate_facts *theirs, char *why)
 	return 0;
 }
 
+static int disks(void *arg, struct migrate_disk *list, unsigned int max)
+{
+	(void)arg;
+	(void)max;
+	memset(list, 0, sizeof(*list));
+	strcpy(list->name, "disk0");
+	list->size = FUZZ_DISK_LEN;
+	return 1;
+}
+
+static int disk_write(void *arg, unsigned int disk, uint64_t offset, const void *data, uint64_t len)
+{
+	struct machine *vm = arg;
+
+	CHECK(!disk && len && offset <= FUZZ_DISK_LEN && len <= FUZZ_DISK_LEN - offset && !vm->loaded);
+	if (data)
+		memcpy(vm->disk + offset, data, len);
+	else
+		memset(vm->disk + offset, 0, len);
+	vm->unflushed = true;
+	return 0;
+}
+
+static int disk_flush(void *arg)
+{
+	((struct machine *)arg)->unflushed = false;
+	return 0;
+}
+
 static int load(void *arg, const void *data, size_t len, char *why)
 {
 	static u8 sum;
 	const u8 *p = data;
 
 	(void)why;
+	CHECK(!((struct machine *)arg)->unflushed);
 	((struct machine *)arg)->loaded = true;
 	while (len--)
 		sum += *p++;
@@ -148,6 +180,7 @@ static int resume(void *arg)
 
 static const struct migrate_ops ops = {
 	.blocks = blocks, .check = check_facts, .load = load, .resume = resume, .connection = connection,
+	.disks = disks, .disk_write = disk_write, .disk_flush = disk_flush,
 };
 
 /* Each header and section that is recognisable gets right checksums and numbers */
@@ -223,13 +256,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	vm.pages[1] = input[0] & 4 ? 1 : HIGH_PAGES;
 	vm.ram[0] = calloc(vm.pages[0], PAGE_SIZE);
 	vm.ram[1] = calloc(vm.pages[1], PAGE_SIZE);
-	CHECK(vm.ram[0] && vm.ram[1]);
+	vm.disk = malloc(FUZZ_DISK_LEN);
+	CHECK(vm.ram[0] && vm.ram[1] && vm.disk);
 	if (input[0] & 1)
 		as_file(&vm);
 	else
 		as_migration(&vm);
 	free(vm.ram[0]);
 	free(vm.ram[1]);
+	free(vm.disk);
 	free(stream);
 	return 0;
 }
@@ -247,8 +282,11 @@ static size_t put_section(u8 *at, u32 type, const u8 *payload, size_t len)
 /* A stream that is right but for what is random in it */
 static size_t random_stream(u8 *buf, unsigned int *seed)
 {
-	static const u8 types[] = { TYPE_PAGES, TYPE_PAGES, TYPE_PAGES, TYPE_ROUND, TYPE_STATE, TYPE_END, TYPE_YOURS, TYPE_SUMS };
-	u8 payload[600];
+	static const u8 types[] = {
+		TYPE_PAGES, TYPE_PAGES, TYPE_PAGES, TYPE_DISK, TYPE_DISK, TYPE_DISK, TYPE_ROUND, TYPE_STATE, TYPE_END, TYPE_YOURS,
+		TYPE_SUMS,
+	};
+	u8 payload[640];
 	size_t at = 1 + HDR_LEN, len, i;
 	unsigned int n, type;
 
@@ -258,6 +296,15 @@ static size_t random_stream(u8 *buf, unsigned int *seed)
 	put32(buf + 1 + HDR_CONNECTIONS, 1);
 	memset(payload, 0, sizeof(payload));
 	at += put_section(buf + at, TYPE_FACTS, payload, 8);
+	if (rand_r(seed) % 4) {
+		put32(payload, 1 + rand_r(seed) % 2);
+		strcpy((char *)payload + 8, "disk0");
+		put64(payload + 40, FUZZ_DISK_LEN);
+		strcpy((char *)payload + 48, "disk1");
+		put64(payload + 80, rand_r(seed) % 4 * 512);
+		at += put_section(buf + at, TYPE_DISKS, payload, 8 + get32(payload) * 40);
+		memset(payload, 0, sizeof(payload));
+	}
 	put32(payload, 2);
 	strcpy((char *)payload + 8, "low");
 	put64(payload + 8 + BLOCK_SIZE, LOW_PAGES * PAGE_SIZE);
@@ -267,7 +314,7 @@ static size_t random_stream(u8 *buf, unsigned int *seed)
 	at += put_section(buf + at, TYPE_BLOCKS, payload, 120);
 	for (n = rand_r(seed) % 8; n; n--) {
 		type = types[rand_r(seed) % sizeof(types)];
-		len = type == TYPE_PAGES ? 16 + rand_r(seed) % 500 : type == TYPE_ROUND ? 8 : rand_r(seed) % 40;
+		len = type == TYPE_PAGES ? 16 + rand_r(seed) % 500 : type == TYPE_DISK ? 24 + rand_r(seed) % 3 * 256 : type == TYPE_ROUND ? 8 : rand_r(seed) % 40;
 		for (i = 0; i < len; i++)
 			payload[i] = rand_r(seed) % 4 ? 0 : rand_r(seed);
 		if (type == TYPE_PAGES) {
@@ -275,6 +322,13 @@ static size_t random_stream(u8 *buf, unsigned int *seed)
 			put32(payload + 4, 1 + rand_r(seed) % 4);
 			put32(payload + 8, rand_r(seed) % 8 == 0);
 			put32(payload + 12, len - 16 - 8 * get32(payload + 4));
+		}
+		if (type == TYPE_DISK) {
+			put32(payload, rand_r(seed) % 8 == 0);
+			put32(payload + 4, rand_r(seed) % 4);
+			put64(payload + 8, (u64)(rand_r(seed) % 5) * MIGRATE_CHUNK);
+			put64(payload + 16, rand_r(seed) % 4 ? len - 24 :
+			      (u64)(rand_r(seed) % 5) * MIGRATE_CHUNK + rand_r(seed) % 2 * 512);
 		}
 		at += put_section(buf + at, type, payload, len);
 	}
