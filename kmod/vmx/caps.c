@@ -100,7 +100,7 @@ static void probe_misc(void)
 	int nr;
 
 	rdmsrl(MSR_IA32_VMX_MISC, misc);
-	vmx_caps.zero_length = misc & VMX_MISC_ZERO_LEN_INS;
+	vmx_caps.int_n_length = misc & VMX_MISC_ZERO_LEN_INS ? 0 : 1;
 	preempt_disable();
 	/* Without counters it is NULL, always. */
 	vmx_caps.perf = perf_guest_get_msrs(&nr, NULL);

@@ -41,13 +41,15 @@ void vmx_inject_exception(struct pvhv_vcpu *vcpu)
 
 /*
  * An entry checks that the guest takes interrupts. What userspace insists on
- * although it does not goes in like an INT n of length 0, which is not asked.
+ * although it does not goes in like an INT n of length 0, which is not asked;
+ * where the CPU has none, of length 1, from one byte before.
  */
 void vmx_inject_irq(struct pvhv_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 
-	vmx->irq_as_int_n = vcpu->irq.soft || (vmx_caps.zero_length && !vmx_irq_allowed(vcpu));
+	vmx->irq_as_int_n = vcpu->irq.soft || !vmx_irq_allowed(vcpu);
+	vmx->rip_back = vmx->irq_as_int_n ? vmx_caps.int_n_length : 0;
 	put_event(vcpu, vcpu->irq.vector |
 			(vmx->irq_as_int_n ? INTR_TYPE_SOFT_INTR : INTR_TYPE_EXT_INTR));
 }

@@ -223,7 +223,7 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 	vmcs_write(VM_EXIT_MSR_LOAD_ADDR, __pa(vmx->perf_host));
 	vmcs_write(VM_ENTRY_MSR_LOAD_COUNT, 0);
 	vmcs_write(VM_ENTRY_MSR_LOAD_ADDR, __pa(vmx->perf_guest));
-	vmcs_write(VM_ENTRY_INSTRUCTION_LEN, 0);
+	vmcs_write(VM_ENTRY_INSTRUCTION_LEN, vmx_caps.int_n_length);
 	vmcs_write(GUEST_IA32_DEBUGCTL, 0);
 	if (vmx_caps.proc2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
 		vmcs_write(PLE_GAP, PLE_GAP_TICKS);
@@ -355,7 +355,7 @@ static void prepare(struct pvhv_vcpu *vcpu)
 		set_timer(vcpu);
 	if (vmx->dirty)
 		vmx_write_dirty(vmx);
-	guest_field(&vmx->hw_rip, GUEST_RIP, vcpu->rip);
+	guest_field(&vmx->hw_rip, GUEST_RIP, vcpu->rip - vmx->rip_back);
 	guest_field(&vmx->hw_rsp, GUEST_RSP, vcpu->gpr[PVHV_RSP]);
 	guest_field(&vmx->hw_rflags, GUEST_RFLAGS, vcpu->rflags);
 	if (unlikely(native_read_cr2() != vcpu->cr2))
@@ -397,6 +397,17 @@ static void enter_failed(struct pvhv_vcpu *vcpu)
 	e->next_rip = 0;
 	e->nr_bytes = 0;
 	vmx_set(to_vmx(vcpu), VMX_ENTRY_EVENT, 0);
+	to_vmx(vcpu)->rip_back = 0;
+}
+
+/* What went in as INT n has not arrived: RIP is where it was to come from. */
+static void put_rip_right(struct pvhv_vcpu *vcpu, u32 reason)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	if ((reason & VMX_EXIT_REASONS_FAILED_VMENTRY) || vcpu->irq.injected)
+		vcpu->rip += vmx->rip_back;
+	vmx->rip_back = 0;
 }
 
 static void vmx_enter(struct pvhv_vcpu *vcpu)
@@ -460,6 +471,8 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 		if (unlikely(info & VECTORING_INFO_VALID_MASK))
 			vmx_requeue_events(vcpu, info);
 	}
+	if (unlikely(vmx->rip_back))
+		put_rip_right(vcpu, reason);
 	vmx_normalise_exit(vcpu, reason);
 }
 

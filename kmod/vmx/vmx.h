@@ -96,6 +96,7 @@ struct vmx_vcpu {
 	bool tpr_lent;			/* MOV CR8 does not exit any more */
 	u8 tpr_threshold;		/* with it: exit when TPR's class is below */
 	bool irq_as_int_n;		/* how the last interrupt went in */
+	u8 rip_back;			/* by how much this entry's RIP is before the guest's */
 	u16 vpid;			/* 0: none */
 	u64 eptp;
 	u64 slice_end;			/* TSC, with vmx_caps.slice; 0: not begun */
@@ -131,7 +132,8 @@ struct vmx_caps {
 	u64 slice;		/* ticks of the TSC; 0: no limit to a stay in the guest */
 	u32 longest_stay;	/* the same, of the preemption timer, or its maximum; 0: there is none */
 	u8 timer_shift;		/* 2^N ticks of the TSC are one of the timer */
-	bool invept_context, ept_5_levels, flush_l1d, zero_length;
+	bool invept_context, ept_5_levels, flush_l1d;
+	u8 int_n_length;	/* of injected INT n */
 	bool perf;		/* the host has performance counters */
 };
 extern struct vmx_caps vmx_caps;
