@@ -6,58 +6,22 @@
 # back, sends the file's sum to the host, and powers off with status 0. The disks hold then what was written, no tap is left, and
 # the host ran out of memory for none of them.
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1, modules-6.1), MANY (24), MANY_SECONDS.
+# Environment: MANY (24), MANY_SECONDS; and as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
+. "$(dirname "$0")/lib/vm.sh"
 many=${MANY:-24}
 seconds=${MANY_SECONDS:-1800}	# for the slowest of them, on an emulated host that others slow down
-kernel=${PVHV_GUESTS:-/none}/vmlinux-6.1
-[ -r "$kernel" ] || kernel=${PVHV_GUESTS:-/none}/vmlinuz-6.1
-
-skip_all() {
-	echo "1..0 # SKIP $1"
-	exit 4
-}
-
-[ -x "$run" ] && [ -r "$dev" ] && [ -r "$kernel" ] || skip_all "no pvhv-run, no $dev or no kernel image"
-[ "$(id -u)" = 0 ] || skip_all "not root"
+kernel=$(kernel_image 6.1)
+need_run
+need_kernel "$kernel"
 # Theirs, what a process takes beside it, and the disks where files are in memory
 need=$((many * (128 + 5 + 6) + 256))
 have=$(($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) / 1024))
 [ "$have" -ge "$need" ] || skip_all "$have MiB of memory are free, $need needed"
-# In a namespace of its own, so that the host's network is left alone
-if [ -z "${VMM_MANY_INSIDE:-}" ]; then
-	export VMM_MANY_INSIDE=1
-	exec unshare -n -- sh "$0" "$@"
-fi
-for module in tun bridge vhost_net; do modprobe $module 2>/dev/null; done
-[ -c /dev/net/tun ] || skip_all "no /dev/net/tun"
-
-dir=$(mktemp -d) || exit 1
-pids=
-tidy() {
-	for p in $pids; do kill -9 "$p" 2>/dev/null; done
-	rm -rf "$dir"
-}
-trap tidy EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-	fi
-}
+own_network "$@"
+bridge 10.9.0.1/24
+own_directory
 
 all() { # its numbers
 	i=1
@@ -70,10 +34,6 @@ all() { # its numbers
 # how_many TEXT: machines that have said it
 how_many() { grep -lsx "$1" out.* | wc -l; }
 
-ip link set lo up
-ip link add br0 type bridge 2>/dev/null || skip_all "no bridges"
-ip addr add 10.9.0.1/24 dev br0
-ip link set br0 up
 mkdir www www/cgi-bin
 for i in $(all); do dd if=/dev/urandom of=www/file$i bs=64k count=32 2>/dev/null; done
 cat >www/cgi-bin/sum <<CGI
@@ -181,5 +141,4 @@ result $? "nothing was killed for memory"
 [ "$(ip -o link show | grep -c "master br0")" = 0 ]
 result $? "no tap is left"
 
-echo "1..$nr"
-exit $failed
+finish

@@ -5,58 +5,27 @@
 # flushed before it says so. A snapshot and a clone, on a file system that shares blocks and by overlays elsewhere, hold all that
 # was flushed before the command and nothing that was written after it; the guest goes on, without an error, on what it should.
 #
-# Environment: PVHV_RUN, PVHVCTL (the programs), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (vmlinuz-6.1 and modules-6.1).
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-ctl=${PVHVCTL:-$(command -v pvhvctl || echo "$here/../vmm/pvhvctl")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-dev=${PVHV_DEV:-/dev/pvhv}
-guests=${PVHV_GUESTS:-/none}
-kernel=$guests/vmlinuz-6.1
-[ ! -r "$guests/vmlinux-6.1" ] || kernel=$guests/vmlinux-6.1
-if [ ! -x "$run" ] || [ ! -x "$ctl" ] || [ ! -r "$dev" ] || [ ! -r "$kernel" ]; then
-	echo "1..0 # SKIP no pvhv-run, no pvhvctl, no $dev or no kernel image"
-	exit 4
-fi
+. "$(dirname "$0")/lib/vm.sh"
+kernel=$(kernel_image 6.1)
+need_run
+need_kernel "$kernel"
 # what check has put beside us in an emulated host (selftests/settings)
 PATH=$PWD:$PATH:/usr/sbin:/sbin
 [ ! -r libnbd.so.0 ] || export LD_LIBRARY_PATH="$PWD"
 for tool in qemu-img qemu-nbd mkfs.xfs; do
-	if ! command -v $tool >/dev/null; then
-		echo "1..0 # SKIP no $tool"
-		exit 4
-	fi
+	command -v $tool >/dev/null || skip_all "no $tool"
 done
 
-dir=$(mktemp -d) || exit 1
-export PVHV_RUNDIR="$dir"
-pid=
 tidy() {
-	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
 	for server in /proc/[0-9]*; do
 		[ "$(tr '\0' ' ' <"$server/cmdline" | grep -c "^qemu-nbd.*$dir")" = 0 ] || kill "${server#/proc/}"
 	done 2>/dev/null
 	umount -l "$dir/shared" 2>/dev/null
-	rm -rf "$dir"
 }
-trap tidy EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		for file in err says out; do [ ! -s $file ] || tail -n 12 $file | tr -d '\r' | sed "s/^/# $file: /"; done
-		failed=1
-	fi
-}
+own_directory
 
 cat >guest <<'GUEST'
 n=0
@@ -78,23 +47,22 @@ start() { # DISK: in the background
 	: >out
 	"$run" --dev "$dev" --kernel "$kernel" --initrd guest.cpio --append "console=ttyS0 loglevel=4 panic=-1" --memory 160M \
 		--name snap --exit-port --disk "$1" >out 2>err </dev/null &
-	pid=$!
+	vmm=$!
+}
+
+end() {
+	kill -9 "$vmm"
+	wait "$vmm" 2>/dev/null
+	vmm=
 }
 
 # the records that are flushed now: number and hash
 flushed() { tr -d '\r' <out | sed -n 's/^flushed \([0-9]* [0-9a-f]\{64\}\)  - worst.*$/\1/p'; }
 last() { flushed | tail -n 1 | cut -d' ' -f1; }
 
-more() { # N: until so many more records are flushed
-	goal=$(($(last) + $1))
-	while kill -0 "$pid" && [ "$(last)" -lt "$goal" ]; do sleep 1; done 2>/dev/null
-	[ "$(last)" -ge "$goal" ]
-}
-
-await_first() {
-	while kill -0 "$pid" 2>/dev/null && ! grep -q '^flushed 3 ' out; do sleep 1; done
-	grep -q '^flushed 3 ' out
-}
+reached() { [ "$(last)" -ge "$1" ]; } # N
+more() { await_vm 600 reached $(($(last) + $1)); } # N: until so many more records are flushed
+await_first() { wait_for '^flushed 3 ' out 600; }
 
 # holds FILE RECORDS: all of them, as they were flushed
 holds() {
@@ -152,9 +120,7 @@ if mkfs.xfs -q shared.img && mount -t xfs -o loop shared.img shared; then
 	result $? "it holds what was flushed before, nothing of what came after, and can be written"
 	"$run" --dev "$dev" --kernel "$kernel" --disk path=shared/clone --dry-run >says 2>&1
 	result $? "a second machine could start from it at once"
-	kill -9 "$pid"
-	wait "$pid" 2>/dev/null
-	pid=
+	end
 	flushed >before
 	holds shared/disk before
 	result $? "the machine's own disk has all it had flushed"
@@ -190,9 +156,7 @@ result $? "and still does after a resize"
 "$run" --dev "$dev" --kernel "$kernel" --disk path=disk --dry-run >says 2>&1
 [ $? = 1 ] && grep -q 'another program uses' says
 result $? "nobody can write to what is below it"
-kill -9 "$pid"
-wait "$pid" 2>/dev/null
-pid=
+end
 flushed >all
 tries=0
 while ! qemu-img convert -O raw over over.raw 2>says && [ $tries -lt 30 ]; do
@@ -203,5 +167,4 @@ cmp -s disk base && holds over.raw all
 result $? "the machine's overlay has all it had flushed, the file below is as it was"
 echo "# the guest waited $(sed -n 's/.*worst //p' out | tail -n 1 | tr -d '\r') s at most"
 
-echo "1..$nr"
-exit $failed
+finish
