@@ -7,63 +7,15 @@
 #
 #   vmm_net.sh [KERNEL]...     KERNEL: 6.1 (default), 6.12
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-KERNEL, modules-KERNEL)
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-maketap=$(command -v maketap || echo "$here/maketap")
-dev=${PVHV_DEV:-/dev/pvhv}
-guests=${PVHV_GUESTS:-/none}
+. "$(dirname "$0")/lib/vm.sh"
 [ $# -gt 0 ] || set -- 6.1
-
-skip_all() {
-	echo "1..0 # SKIP $1"
-	exit 4
-}
-
-[ -x "$run" ] && [ -r "$dev" ] || skip_all "no pvhv-run or no $dev"
-[ "$(id -u)" = 0 ] || skip_all "not root"
-# In a namespace of its own, so that the host's network is left alone.
-if [ -z "${VMM_NET_INSIDE:-}" ]; then
-	export VMM_NET_INSIDE=1
-	exec unshare -n -- sh "$0" "$@"
-fi
-for module in tun bridge vhost_net; do modprobe $module 2>/dev/null; done
-[ -c /dev/net/tun ] || skip_all "no /dev/net/tun"
-
-dir=$(mktemp -d) || exit 1
-pids=
-cleanup() {
-	for p in $pids; do kill "$p" 2>/dev/null; done
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME: ok if STATUS is 0
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-	fi
-}
-
-skip() {
-	nr=$((nr + 1))
-	echo "ok $nr $1 # SKIP $2"
-}
-
-ip link set lo up
-ip link add br0 type bridge 2>/dev/null || skip_all "no bridges"
-ip addr add 10.9.0.1/24 dev br0
-ip link set br0 up
+need_run
+own_network "$@"
+bridge 10.9.0.1/24
+own_directory
 
 cat >dhcp.conf <<CONF
 start 10.9.0.10
@@ -147,11 +99,7 @@ guest() {
 	done
 	[ -z "$bad" ]
 	result $? "$name"
-	if [ -n "$bad" ]; then
-		echo "# $bad"
-		sed 's/^/# out: /' out
-		sed 's/^/# err: /' err
-	fi
+	[ -z "$bad" ] || echo "# $bad"
 }
 
 # gone NAME: the tap is not there any more
@@ -181,5 +129,4 @@ for k; do
 	ip link show old >/dev/null 2>&1
 	result $? "it stays"
 done
-echo "1..$nr"
-exit $failed
+finish

@@ -5,24 +5,13 @@
 # reached at a port that is forwarded to it; a tap that was made for the user works beside it. What he may not have (the tap device, a
 # tap that is to be made, another's tap, the bridge) is refused with one line that says what to do.
 #
-# Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv), PVHV_GUESTS (a directory with vmlinuz-6.1, modules-6.1)
+# Environment: as lib/vm.sh says.
 
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-run=${PVHV_RUN:-$(command -v pvhv-run || echo "$here/../vmm/pvhv-run")}
-mkguest=$(command -v mkguest || echo "$here/host/mkguest")
-maketap=$(command -v maketap || echo "$here/maketap")
-dev=${PVHV_DEV:-/dev/pvhv}
-guests=${PVHV_GUESTS:-/none}
+. "$(dirname "$0")/lib/vm.sh"
 user=nobody
-
-skip_all() {
-	echo "1..0 # SKIP $1"
-	exit 4
-}
-
-[ -x "$run" ] && [ -r "$dev" ] || skip_all "no pvhv-run or no $dev"
-[ -r "$guests/vmlinuz-6.1" ] || skip_all "no kernel image"
+need_run
+need_kernel "$guests/vmlinuz-6.1"
 [ "$(id -u)" = 0 ] || skip_all "not root, who is needed to make a user's taps"
 PATH=$PATH:$PWD	# of emulated hosts: what came along
 command -v passt >/dev/null || skip_all "no passt"
@@ -44,40 +33,11 @@ esac
 for module in tun bridge; do modprobe $module 2>/dev/null; done
 [ -c /dev/net/tun ] || skip_all "no /dev/net/tun"
 
-dir=$(mktemp -d) || exit 1
-pids=
-cleanup() {
-	for p in $pids; do kill "$p" 2>/dev/null; done
+tidy() {
 	wait
 	umount "$dir/dev" 2>/dev/null
-	rm -rf "$dir"
 }
-trap cleanup EXIT
-trap 'exit 143' TERM INT HUP
-cd "$dir" || exit 1
-nr=0
-failed=0
-
-result() { # STATUS NAME: ok if STATUS is 0
-	nr=$((nr + 1))
-	if [ "$1" = 0 ]; then
-		echo "ok $nr $2"
-	else
-		echo "not ok $nr $2"
-		failed=1
-		for file in out err; do [ ! -s "$file" ] || tail -n 20 "$file" | tr -d '\r' | sed "s/^/# $file: /"; done
-	fi
-}
-
-await() { # SECONDS COMMAND...
-	tries=$1
-	shift
-	while ! "$@"; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] || return 1
-		sleep 1
-	done
-}
+own_directory
 said() { tr -d '\r' <out | grep -q "^$1"; }
 
 # Devices that the user may open, as udev has them on a host that is used.
@@ -88,10 +48,7 @@ mknod dev/tun c 10 200
 chmod 755 .
 mount --bind dev/tun /dev/net/tun
 
-ip link set lo up
-ip link add br0 type bridge 2>/dev/null || skip_all "no bridges"
-ip addr add 192.0.2.2/24 dev br0
-ip link set br0 up
+bridge 192.0.2.2/24
 # passt gives the guest the address and the router of the host's own network
 ip route add default via 192.0.2.1
 ip link add br1 type bridge
@@ -161,9 +118,7 @@ refused "vhost" "vhost=on: .*(permission denied|not there)" tap=mine,bridge=br1,
 
 guest user,tcp=8080:80,tcp=8007:7 tap=mine,bridge=br1 &
 vmm=$!
-pids="$pids $vmm"
-runs_till() { said "$1" || ! kill -0 $vmm 2>/dev/null; }
-await 300 runs_till ready && said ready
+await_vm 300 said ready
 result $? "the guest runs"
 said "address 192.0.2.2 router 192.0.2.1"
 result $? "passt: the guest has an address"
@@ -181,5 +136,4 @@ wait $vmm && [ ! -s err ]
 result $? "the guest ends by itself"
 await 10 sh -c '! pidof passt >/dev/null'
 result $? "passt ends with it"
-echo "1..$nr"
-exit $failed
+finish
