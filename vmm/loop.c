@@ -20,12 +20,14 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "vmm.h"
@@ -37,7 +39,7 @@
 #define SOON_NS		2000000
 #define BUFFER_LEN	GIB	/* of one registered buffer, the kernel's limit */
 #define BUFFERS		1024
-#define REGISTERED_MAX	(32 * KIB)
+#define REGISTERED_MAX	(32 * KIB)	/* where it is registered page by page */
 
 static struct {
 	struct io_uring ring;
@@ -48,6 +50,7 @@ static struct {
 	u64 file_used;		/* which of its slots are taken */
 	struct iovec memory;	/* to be registered, or is if @buffers */
 	bool buffers;
+	u64 registered_max;	/* larger pieces are better looked up */
 	unsigned int in_flight;
 	struct loop_task *tasks;
 	struct loop_task **tasks_tail;
@@ -133,6 +136,20 @@ void loop_memory(void *base, u64 len)
 	loop.memory = (struct iovec){ base, len };
 }
 
+/*
+ * Before 6.12 huge pages are registered page by page, and so they are gone
+ * through, while pages that are looked up are joined if they follow each other.
+ */
+static u64 most_registered(void)
+{
+	unsigned int major, minor;
+	struct utsname host;
+
+	if (uname(&host) || sscanf(host.release, "%u.%u", &major, &minor) != 2)
+		return REGISTERED_MAX;
+	return major > 6 || (major == 6 && minor >= 12) ? IO_MAX : REGISTERED_MAX;
+}
+
 static void register_memory(void)
 {
 	struct iovec buffers[BUFFERS];
@@ -147,19 +164,16 @@ static void register_memory(void)
 	/* Without the right to pin so much it goes without. */
 	loop.buffers = nr && at >= len &&
 		       !io_uring_register_buffers(&loop.ring, buffers, nr);
+	loop.registered_max = most_registered();
 }
 
-/*
- * Which registered buffer the whole piece is in, or -1.  Large ones are better
- * looked up: a page at a time is what is registered (before 6.12), and pages
- * that follow each other are joined when they are looked up.
- */
+/* Which registered buffer the whole piece is in, or -1. */
 static int buffer_of(const struct iovec *iov)
 {
 	u64 at = (u8 *)iov->iov_base - (u8 *)loop.memory.iov_base;
 	u64 len = loop.memory.iov_len;
 
-	if (!loop.buffers || iov->iov_len > REGISTERED_MAX ||
+	if (!loop.buffers || iov->iov_len > loop.registered_max ||
 	    at >= len || iov->iov_len > len - at ||
 	    at % BUFFER_LEN + iov->iov_len > BUFFER_LEN)
 		return -1;
