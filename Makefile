@@ -39,7 +39,7 @@ help:
 	@echo 'make selftests     the test programs'
 	@echo "make demo          boots a Debian on pvhv from its disk, to a shell; with CMD='...' runs that instead"
 	@echo 'make check         runs the tests in emulated hosts (6.1 and 6.12, 1 and 2 CPUs); make check-long: the slow ones too'
-	@echo 'make bench         path lengths of pvhv and the stock kvm_amd, of their boots, disks and networks, side by side'
+	@echo 'make bench         path lengths of pvhv and the stock kvm_amd, of their boots, disks, networks and moves, side by side'
 	@echo 'make install       module by DKMS, binaries, udev rule, systemd unit, man pages (DESTDIR, PREFIX)'
 	@echo 'make uninstall     takes them away again'
 	@echo 'make clean'
@@ -91,7 +91,7 @@ check-long:
 	+@selftests/host/check --long
 
 bench:
-	+@status=0; for part in bench bench-boot bench-disk bench-net; do \
+	+@status=0; for part in bench bench-boot bench-disk bench-net bench-migrate; do \
 		selftests/host/$$part --kernel $(KERNEL) || status=1; done; exit $$status
 
 install: vmm migrate
