@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Work in a guest that shows whether it was moved well: a ticker, a sum over memory, pages that are dirtied; with "more" also
- * processes that come and go, vector registers that hold something, and CPUs that wake each other and change their mappings.
+ * processes that come and go, vector registers that hold something, and CPUs that wake each other and change their mappings; with
+ * "disk=" records that are written one after the other, "record N" to block N, and read back.
  *
- *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more]
+ *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more] [disk=DEVICE]
  *
- * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB forks N vectors N hops N", where the gap is the
+ * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB forks N vectors N hops N records N", where the gap is the
  * largest time between two ticks (which are to be TICK_MS apart) since the line before, by the clock that also runs while the guest
  * is stopped, and the total the largest of all; and a line "... DIFFERS" if something is not as it has to be.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,8 +32,10 @@
 #define VECTOR_EVERY_US	20000
 #define VECTOR_SPINS	300000
 #define HOP_EVERY_US	20000
+#define RECORD_EVERY_US	20000
+#define RECORD_STANDS_S	15		/* then it is said what it waits for */
 
-static atomic_ulong gap, sums, dirtied, forks, vectors, hops;
+static atomic_ulong gap, sums, dirtied, forks, vectors, hops, records;
 
 static void differs(const char *what)
 {
@@ -223,6 +228,61 @@ static void *hopper(void *arg)
 	return arg;
 }
 
+static atomic_int recorder_id;
+
+static void tell_wait(const char *what)
+{
+	char path[64], text[256];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/%s", recorder_id, what);
+	fd = open(path, O_RDONLY);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	printf("the recorder stands: %s %s\n", what, text);
+}
+
+/* Once a second */
+static void watch_recorder(void)
+{
+	static unsigned long last, since;
+
+	since = records == last ? since + 1 : 0;
+	last = records;
+	if (since != RECORD_STANDS_S)
+		return;
+	tell_wait("wchan");
+	tell_wait("syscall");
+	tell_wait("stack");
+}
+
+/* One that is written, and then one of those before it, read into other memory */
+static void *recorder(void *arg)
+{
+	char *out = aligned_alloc(PAGE, PAGE), *in = aligned_alloc(PAGE, PAGE), text[32];
+	int fd = open(arg, O_RDWR | O_DIRECT | O_DSYNC);
+	unsigned long n, old;
+
+	recorder_id = gettid();
+	memset(out, 0, PAGE);
+	for (n = 0; fd >= 0; n++, usleep(RECORD_EVERY_US)) {
+		snprintf(out, PAGE, "record %lu\n", n);
+		if (pwrite(fd, out, PAGE, n * PAGE) != PAGE)
+			break;
+		old = n / 2;
+		snprintf(text, sizeof(text), "record %lu\n", old);
+		if (pread(fd, in, PAGE, old * PAGE) != PAGE || strcmp(in, text))
+			break;
+		records = n + 1;
+	}
+	perror("guestload: the disk");
+	differs("DISK");
+	return NULL;
+}
+
 static void start(void *(*run)(void *arg), void *arg)
 {
 	pthread_t thread;
@@ -252,9 +312,11 @@ static void more(void)
 int main(int argc, char **argv)
 {
 	unsigned long us, total = 0, n;
+	bool with_more = argc > 5 && !strcmp(argv[5], "more");
+	char *disk = argc > 5 + with_more && !strncmp(argv[5 + with_more], "disk=", 5) ? argv[5 + with_more] + 5 : NULL;
 
-	if (argc != 5 && !(argc == 6 && !strcmp(argv[5], "more"))) {
-		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more]\n", stderr);
+	if (argc != 5 + with_more + !!disk) {
+		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more] [disk=DEVICE]\n", stderr);
 		return 1;
 	}
 	dirty_pages = strtoul(argv[3], NULL, 0) * (MIB / PAGE);
@@ -262,16 +324,20 @@ int main(int argc, char **argv)
 	start(summer, (void *)strtoul(argv[2], NULL, 0));
 	if (dirty_pages && rate)
 		start(dirtier, NULL);
-	if (argc == 6)
+	if (with_more)
 		more();
+	if (disk)
+		start(recorder, disk);
 	start(ticker, (void *)strtoul(argv[1], NULL, 0));
 	for (n = 1;; n++) {
 		sleep(1);
+		if (disk)
+			watch_recorder();
 		us = atomic_exchange(&gap, 0);
 		total = us > total ? us : total;
-		printf("load %lu gap %lu total %lu sums %lu dirty %lu forks %lu vectors %lu hops %lu\n", n, us, total,
+		printf("load %lu gap %lu total %lu sums %lu dirty %lu forks %lu vectors %lu hops %lu records %lu\n", n, us, total,
 		       (unsigned long)sums, (unsigned long)dirtied * PAGE / MIB, (unsigned long)forks, (unsigned long)vectors,
-		       (unsigned long)hops);
+		       (unsigned long)hops, (unsigned long)records);
 		fflush(stdout);
 	}
 }
