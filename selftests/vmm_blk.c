@@ -22,13 +22,13 @@
 #include <unistd.h>
 #include <linux/fs.h>
 
+#include "scratch.h"
 #include "tap.h"
 #include "../vmm/blk.h"
 
 #define DISK_LEN	(8 * MIB)
 
 static char last_line[1100];
-static char dir[] = "/tmp/vmm_blk.XXXXXX";
 static char loopdev[32];
 static pid_t server;
 
@@ -91,29 +91,9 @@ static void tidy_up_later(void)
 static void begin(void)
 {
 	fail_sink = keep_line;
-	ASSERT(mkdtemp(dir));
+	make_dir("vmm_blk");
 	tidy_up_later();
 	ASSERT_EQ(loop_init(woken, NULL), 0);
-}
-
-static const char *at(const char *name)
-{
-	static char path[4][128];
-	static int i;
-
-	i = (i + 1) % 4;
-	snprintf(path[i], sizeof(path[i]), "%s/%s", dir, name);
-	return path[i];
-}
-
-static const char *image(const char *name, u64 len)
-{
-	const char *path = at(name);
-	int fd = ASSERT_OK(open(path, O_RDWR | O_CREAT | O_TRUNC, 0600));
-
-	ASSERT_OK(ftruncate(fd, len));
-	close(fd);
-	return path;
 }
 
 /* A file system of its own in a loop device; skips where there is none. */

@@ -16,13 +16,13 @@
 
 #include "../vmm/blk.h"
 #include "../vmm/move.h"
+#include "scratch.h"
 #include "tap.h"
 
 #define LEN		(4 * MIB + 1536)
 #define CHUNKS		((LEN + BLK_LOG_CHUNK - 1) / BLK_LOG_CHUNK)
 
 static char last_line[1100];
-static char dir[] = "/tmp/vmm_move_disks.XXXXXX";
 static struct blk *disk;
 
 static void keep_line(const char *line)
@@ -43,32 +43,12 @@ static void woken(void *arg)
 {
 }
 
-static const char *at(const char *name)
-{
-	static char path[4][128];
-	static int i;
-
-	i = (i + 1) % 4;
-	snprintf(path[i], sizeof(path[i]), "%s/%s", dir, name);
-	return path[i];
-}
-
-static const char *image(const char *name, u64 len)
-{
-	const char *path = at(name);
-	int fd = ASSERT_OK(open(path, O_RDWR | O_CREAT | O_TRUNC, 0600));
-
-	ASSERT_OK(ftruncate(fd, len));
-	close(fd);
-	return path;
-}
-
 static void begin(void)
 {
 	struct disk_options opt = { .path = NULL };
 
 	fail_sink = keep_line;
-	ASSERT(mkdtemp(dir));
+	make_dir("vmm_move_disks");
 	ASSERT_EQ(loop_init(woken, NULL), 0);
 	opt.path = image("source", LEN);
 	disk = blk_open(&opt, "disk1");
@@ -78,7 +58,7 @@ static void begin(void)
 
 static void end(void)
 {
-	char cmd[64];
+	char cmd[128];
 
 	blk_detach(disk);
 	loop_fini();
