@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * diskload FILE rand|seq SIZE DEPTH COUNT: COUNT direct reads of SIZE bytes, DEPTH at a time by io_uring; prints the nanoseconds
- * that one took, which are instructions where time counts them. A tenth of the reads comes before that and is not counted.
+ * that one took, which are instructions where time counts them: the mean, and the median of ten batches, which leaves out what else
+ * a system does now and then. A tenth of the reads comes before that and is not counted.
  * FILE "cached:NAME" reads through the page cache.
  */
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #define HUGE_PAGE	(2ul << 20)
+#define BATCHES		10
 
 static uint64_t now(void)
 {
@@ -47,6 +49,39 @@ static void submit(unsigned long slot)
 	io_uring_sqe_set_data64(sqe, slot);
 }
 
+static double batch_ns[BATCHES];	/* of one read */
+static unsigned int batches;
+
+static void note_batch(unsigned long done, unsigned long count)
+{
+	static unsigned long done_before;
+	static uint64_t before;
+	uint64_t t;
+
+	if (done && (batches == BATCHES || done < (batches + 1) * count / BATCHES))
+		return;
+	t = now();
+	if (done)
+		batch_ns[batches++] = (double)(t - before) / (done - done_before);
+	else
+		batches = 0;
+	before = t;
+	done_before = done;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(void)
+{
+	qsort(batch_ns, batches, sizeof(batch_ns[0]), compare);
+	return (batch_ns[batches / 2] + batch_ns[(batches - 1) / 2]) / 2;
+}
+
 /* Until @count reads are done, with @depth in flight all the time. */
 static int run(unsigned long count, unsigned int depth)
 {
@@ -54,6 +89,7 @@ static int run(unsigned long count, unsigned int depth)
 	struct io_uring_cqe *cqe;
 	unsigned int head, seen;
 
+	note_batch(0, count);
 	for (; submitted < depth && submitted < count; submitted++)
 		submit(submitted);
 	while (done < count) {
@@ -73,6 +109,7 @@ static int run(unsigned long count, unsigned int depth)
 		}
 		io_uring_cq_advance(&ring, seen);
 		done += seen;
+		note_batch(done, count);
 	}
 	return 0;
 }
@@ -122,6 +159,6 @@ int main(int argc, char **argv)
 	start = now();
 	if (run(count, depth))
 		return 1;
-	printf("%llu\n", (unsigned long long)((now() - start) / count));
+	printf("%llu %.0f\n", (unsigned long long)((now() - start) / count), median());
 	return 0;
 }
