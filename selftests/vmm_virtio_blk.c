@@ -682,6 +682,48 @@ static void test_pause_and_go_on(void)
 	close_device();
 }
 
+static struct blk_req *kept;
+
+static void keep(struct blk *b, struct blk_req *req)
+{
+	kept = req;
+}
+
+static void end_and_pause(struct loop_task *task)
+{
+	blk_done(kept, 0);
+	virtio_pause(v);
+	ASSERT(virtio_quiet(v));
+	/* Memory may be taken from now on */
+	ASSERT_EQ(used(), 1);
+}
+
+/* A request ends, and in the same turn of the loop the machine is frozen */
+static void test_quiet_with_all_shown(void)
+{
+	struct loop_task task = { .run = end_and_pause };
+	struct vring_piece piece = { DATA, 4096, false };
+	const struct blk_kind *kind;
+	struct blk_kind keeps;
+
+	begin(0);
+	kind = blk->kind;
+	keeps = *kind;
+	keeps.start = keep;
+	blk->kind = &keeps;
+	add(VIRTIO_BLK_T_OUT, 0, &piece, 1);
+	vring_show(&ring[0], true);
+	kick(0);
+	run_loop(2);
+	ASSERT(kept && !used());
+	loop_defer(&task);
+	pump();
+	blk->kind = kind;
+	virtio_resume(v);
+	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+	close_device();
+}
+
 static void test_saved_and_loaded(void)
 {
 	struct disk_options opt = { .path = path, .serial = "SERIAL-7" };
@@ -853,6 +895,7 @@ static const struct tap_test tests[] = {
 	TEST(reset_with_requests_held),
 	TEST(reset_in_mid_io),
 	TEST(pause_and_go_on),
+	TEST(quiet_with_all_shown),
 	TEST(saved_and_loaded),
 	TEST(reads_are_logged),
 	TEST(resize),

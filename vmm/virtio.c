@@ -400,6 +400,11 @@ static void stop_device(struct virtio *v)
 
 void virtio_stopped(struct virtio *v)
 {
+	unsigned int i;
+
+	/* From here on memory may be saved: the end of this turn is too late to show what is done. */
+	for (i = 0; i < v->nr_queues; i++)
+		virtio_flush(v, i);
 	v->stopping = false;
 	v->started = false;
 	if (v->paused)
