@@ -8,4 +8,4 @@ set -u
 
 vmm=$here/../vmm
 fuzz_target virtio_blk 20000 "$vmm"/virtio_blk.c "$vmm"/virtio.c "$vmm"/virtqueue.c "$vmm"/blk.c "$vmm"/blk_freeze.c \
-	"$vmm"/blk_iov.c "$vmm"/limit.c "$vmm"/state.c "$vmm"/mem.c "$vmm"/image.c "$vmm"/error.c
+	"$vmm"/blk_iov.c "$vmm"/blk_log.c "$vmm"/limit.c "$vmm"/state.c "$vmm"/mem.c "$vmm"/image.c "$vmm"/error.c
