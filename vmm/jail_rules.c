@@ -188,6 +188,7 @@ static const struct {
 	{ UFFDIO_REGISTER, M, JAIL_MOVE },
 	{ UFFDIO_UNREGISTER, M, JAIL_MOVE },
 	{ UFFDIO_WRITEPROTECT, M, JAIL_MOVE },
+	{ UFFDIO_WAKE, M, JAIL_MOVE },
 	/* The terminal, put back also when something crashes. */
 	{ TCGETS, M | V, 0 },
 	{ TCSETS, M | V, 0 },
