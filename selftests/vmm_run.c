@@ -546,13 +546,18 @@ static void test_input_long(void)
 {
 	char text[6000], back[6000];
 	struct run r = start("i");
-	size_t i;
+	size_t i, got;
 
 	expect(r.out, "ready\n");
 	for (i = 0; i < sizeof(text); i++)
 		text[i] = 'a' + i % 26;
 	ASSERT_EQ(write(r.in, text, sizeof(text)), sizeof(text));
-	ASSERT_EQ(read_all(r.out, back, sizeof(back)), sizeof(back));
+	got = read_all(r.out, back, sizeof(back));
+	if (got != sizeof(back)) {
+		int status = finish(&r);
+
+		FAIL("it ended after %zu bytes, status %d: %s", got, status, r.errors);
+	}
 	ASSERT(!memcmp(text, back, sizeof(text)));
 	say(r.in, "\001x");		/* no terminal, no escape key */
 	expect(r.out, "\001x");
