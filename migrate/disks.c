@@ -43,16 +43,15 @@ static int own_disks(struct migrate *m, struct disks *disks)
 	return check_list(disks, &m->verdict);
 }
 
-static void want_all(struct disks *disks)
+u64 disks_bytes(const struct disks *disks)
 {
 	unsigned int i;
+	u64 bytes = 0;
 
-	disks->want = 0;
-	disks->bytes = 0;
-	for (i = 0; i < disks->nr; i++) {
-		disks->want |= 1ULL << i;
-		disks->bytes += disks->d[i].size;
-	}
+	for (i = 0; i < disks->nr; i++)
+		if (disks->want & 1ULL << i)
+			bytes += disks->d[i].size;
+	return bytes;
 }
 
 int disks_offer(struct migrate *m, struct stream *s)
@@ -66,7 +65,7 @@ int disks_offer(struct migrate *m, struct stream *s)
 	err = own_disks(m, &m->disks);
 	if (err || !m->disks.nr)
 		return err;
-	want_all(&m->disks);
+	m->disks.want = ~0ULL >> (64 - m->disks.nr);
 	put32(p, m->disks.nr);
 	put32(p + 4, 0);
 	p += DISKS_HEAD;
@@ -82,8 +81,6 @@ int disks_wanted(struct migrate *m, struct stream *s)
 {
 	struct disks *disks = &m->disks;
 	struct section sec;
-	unsigned int i;
-	u64 want;
 	int err;
 
 	if (!disks->nr)
@@ -91,14 +88,9 @@ int disks_wanted(struct migrate *m, struct stream *s)
 	err = stream_expect(s, TYPE_WANT, &sec);
 	if (err)
 		return err;
-	want = sec.len == WANT_LEN ? get64(sec.data) : ~disks->want;
-	if (want & ~disks->want)
+	if (sec.len != WANT_LEN || (get64(sec.data) & ~disks->want))
 		return verdict(&m->verdict, -EPROTO, "%s wants a disk that there is not", s->ch.peer);
-	disks->want = want;
-	disks->bytes = 0;
-	for (i = 0; i < disks->nr; i++)
-		if (want & 1ULL << i)
-			disks->bytes += disks->d[i].size;
+	disks->want = get64(sec.data);
 	return 0;
 }
 
@@ -137,7 +129,6 @@ static int find_own(struct migrate *m, const struct disks *own, unsigned int nr)
 			       (unsigned long long)own->d[nr].size);
 	disks->own[i] = nr;
 	disks->want |= 1ULL << i;
-	disks->bytes += disks->d[i].size;
 	return 0;
 }
 

@@ -101,8 +101,8 @@ void handle_state(struct migrate *m, enum migrate_state state)
 void handle_total(struct migrate *m)
 {
 	pthread_mutex_lock(&m->lock);
-	m->progress.total = m->blocks.bytes + m->disks.bytes;
-	m->progress.disk_total = m->disks.bytes;
+	m->progress.disk_total = disks_bytes(&m->disks);
+	m->progress.total = m->blocks.bytes + m->progress.disk_total;
 	pthread_mutex_unlock(&m->lock);
 }
 

@@ -180,7 +180,6 @@ struct disks {
 	struct migrate_disk d[MIGRATE_DISKS_MAX];
 	unsigned int own[MIGRATE_DISKS_MAX];	/* the number in the own list */
 	u64 want;			/* a bit for each that is copied */
-	u64 bytes;			/* of these */
 };
 
 static inline u64 disk_chunks(u64 size)
@@ -190,6 +189,7 @@ static inline u64 disk_chunks(u64 size)
 
 struct migrate;
 
+u64 disks_bytes(const struct disks *disks);	/* of those that are copied */
 int disks_offer(struct migrate *m, struct stream *s);
 int disks_wanted(struct migrate *m, struct stream *s);
 /* Destination: the section that lists them */

@@ -105,7 +105,7 @@ static enum policy decide(struct precopy *p, const struct measure *was)
 	struct migrate *m = p->m;
 	struct migrate_progress *pr = &m->progress;
 	u64 now = now_ns(), took = now - was->begin;
-	u64 sent = m->bytes - was->bytes, expected;
+	u64 sent = m->bytes - was->bytes, done = handle_done(m), expected;
 	struct policy_input in = {
 		.budget_ns = m->params.downtime_ms * NSEC_PER_MSEC,
 		.fixed_ns = p->fixed_ns,
@@ -114,9 +114,9 @@ static enum policy decide(struct precopy *p, const struct measure *was)
 		.forces = m->params.timeout_forces,
 		.now = m->force,
 		.remaining = remaining(p),
-		.last = handle_done(m) - was->raw,
+		.last = done - was->raw,
 		.wire = sent,
-		.raw = handle_done(m) - was->raw,
+		.raw = done - was->raw,
 		.round = p->rounds,
 		.max_rounds = p->max_rounds,
 	};
@@ -128,7 +128,7 @@ static enum policy decide(struct precopy *p, const struct measure *was)
 	in.link_rate = pr->link_rate;
 	in.dirty_rate = pr->dirty_rate = mul_div(in.remaining, NSEC_PER_SEC, took);
 	pr->remaining = in.remaining;
-	m->done_before = handle_done(m);
+	m->done_before = done;
 	/* A first round of many zeroes says nothing of what is written. */
 	if (p->rounds < 2)
 		in.raw = 0;

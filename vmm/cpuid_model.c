@@ -18,9 +18,6 @@
 
 #include "vmm.h"
 
-#define AMD			"AuthenticAMD"
-#define INTEL			"GenuineIntel"
-
 #define LAST_BASIC		0xd
 #define LAST_EXTENDED		0x80000008
 #define LAST_EXTENDED_AMD	0x80000021
@@ -120,11 +117,11 @@ static void choose_identity(struct maker *mk)
 	} else {
 		cpuid_vendor(mk->host, mk->vendor);
 		e = cpuid_find(mk->host, 1, 0);
-		mk->signature = !strcmp(mk->vendor, AMD) ? signature(23, 1, 2) :
-				!strcmp(mk->vendor, INTEL) ? signature(6, 60, 1) :
+		mk->signature = !strcmp(mk->vendor, CPU_VENDOR_AMD) ? signature(23, 1, 2) :
+				!strcmp(mk->vendor, CPU_VENDOR_INTEL) ? signature(6, 60, 1) :
 				e ? e->eax : 0;
 	}
-	mk->amd = !strcmp(mk->vendor, AMD) || !strcmp(mk->vendor, "HygonGenuine");
+	mk->amd = !strcmp(mk->vendor, CPU_VENDOR_AMD) || !strcmp(mk->vendor, "HygonGenuine");
 }
 
 static struct kvm_cpuid_entry2 *add(struct maker *mk, u32 function, u32 index)

@@ -9,6 +9,8 @@
 
 #include "vmm.h"
 
+#define NAME_MAX_LEN	24
+
 enum reg { EAX, EBX, ECX, EDX };
 
 static const char * const regs[] = { "EAX", "EBX", "ECX", "EDX" };
@@ -75,15 +77,25 @@ void cpuid_word_name(unsigned int word, char *buf, size_t len)
 	snprintf(buf, len, "0x%x.%u:%s", w->function, w->index, regs[w->reg]);
 }
 
+/* The next of a word's names; false: there are no more. */
+static bool next_name(const char **at, unsigned int *bit, char name[NAME_MAX_LEN])
+{
+	int used;
+
+	if (sscanf(*at, "%u:%23s%n", bit, name, &used) != 2)
+		return false;
+	*at += used;
+	return true;
+}
+
 /* "avx2", or "0x7.0:EBX[6]" of one without a name. */
 void cpuid_bit_name(unsigned int word, unsigned int bit, char *buf, size_t len)
 {
 	const char *at = words[word].names;
+	char name[NAME_MAX_LEN];
 	unsigned int nr;
-	char name[24];
-	int used;
 
-	for (; sscanf(at, "%u:%23s%n", &nr, name, &used) == 2; at += used)
+	while (next_name(&at, &nr, name))
 		if (nr == bit) {
 			snprintf(buf, len, "%s", name);
 			return;
@@ -95,18 +107,18 @@ void cpuid_bit_name(unsigned int word, unsigned int bit, char *buf, size_t len)
 /* Sets a feature by its name; false: there is none of that name. */
 bool cpuid_set_bit(u32 word[CPUID_WORDS], const char *name)
 {
+	char other[NAME_MAX_LEN];
 	unsigned int i, nr;
-	char other[24];
 	const char *at;
-	int used;
 
-	for (i = 0; i < CPUID_WORDS; i++)
-		for (at = words[i].names;
-		     sscanf(at, "%u:%23s%n", &nr, other, &used) == 2; at += used)
+	for (i = 0; i < CPUID_WORDS; i++) {
+		at = words[i].names;
+		while (next_name(&at, &nr, other))
 			if (!strcmp(name, other)) {
 				word[i] |= 1u << nr;
 				return true;
 			}
+	}
 	return false;
 }
 

@@ -366,6 +366,8 @@ void options_help(void);
 /* cpu_model.c: the CPUs that --cpu-model knows. */
 #define CPU_MODEL_NAME_MAX	32
 #define CPU_MODEL_HOST		"host"
+#define CPU_VENDOR_AMD		"AuthenticAMD"
+#define CPU_VENDOR_INTEL	"GenuineIntel"
 
 struct cpu_model {
 	const char *name;
