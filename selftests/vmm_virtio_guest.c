@@ -20,7 +20,8 @@
 
 #define RUNNING	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
 
-static struct mem mem;
+static struct vm vm;
+static int generations;
 static struct virtio *v;
 static char events[512];
 static struct control_call call;
@@ -47,6 +48,13 @@ static void done(struct control_call *c, json_t *result, int err, const char *wh
 
 static void silent(const char *line)
 {
+}
+
+/* ACPI's half of a new identity */
+void power_generation(struct device *dev)
+{
+	(void)dev;
+	generations++;
 }
 
 static struct control_source *source(void)
@@ -84,13 +92,14 @@ static void start(void)
 
 static void make(void)
 {
-	mem.fd = -1;
+	ASSERT(!mem_init(&vm.mem, IDENTITY_GPA + MIB, MEM_PAGES_SMALL));
 	fail_sink = silent;
 	control_event_sink = on_event;
 	events[0] = 0;
 	answers = 0;
-	v = virtio_guest_create(&mem);
+	v = virtio_guest_create(&vm);
 	ASSERT(v);
+	vm.virtios = v;
 	virtio_open(v);
 }
 
@@ -99,6 +108,8 @@ static void unmake(void)
 	virtio_close(v);
 	virtio_device_ops()->destroy(&v->dev);
 	ASSERT(!source());
+	vm.virtios = NULL;
+	mem_fini(&vm.mem);
 	json_decref(answer);
 	answer = NULL;
 }
@@ -155,6 +166,8 @@ static void test_renew(void)
 {
 	struct pvhv_guest_config before, after;
 	u64 now = time(NULL) * 1000000000ULL;
+	int told = generations;
+	u8 id[IDENTITY_LEN];
 
 	make();
 	start();
@@ -166,6 +179,10 @@ static void test_renew(void)
 	ASSERT(memcmp(before.identity, after.identity, sizeof(after.identity)));
 	ASSERT(after.clock_ns >= now && after.clock_ns < now + 100000000000ULL);
 	ASSERT_EQ(after.freeze, 0);
+	/* One identity, by whichever device the guest learns of it */
+	ASSERT_EQ(generations, told + 1);
+	ASSERT(!identity_get(&vm, id));
+	ASSERT(!memcmp(id, after.identity, sizeof(id)));
 	before = after;
 	guest_renew(v, (const u8 *)"fedcba9876543210");
 	ASSERT(!memcmp("fedcba9876543210", config().identity, sizeof(after.identity)));

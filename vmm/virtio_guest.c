@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <linux/pvhv_para.h>
 
@@ -33,6 +32,7 @@ _Static_assert(sizeof(((struct pvhv_guest_config *)0)->identity) == IDENTITY_LEN
 
 struct guest {
 	struct virtio v;
+	struct vm *vm;				/* [c] */
 	struct control_source source;		/* [m] */
 	struct control_call *call;		/* [m] waits for the guest, or NULL */
 	struct loop_op timer;			/* [m] of that */
@@ -217,15 +217,14 @@ static void run_thaw(void *arg, json_t *params, struct control_call *call)
 static void run_renew(void *arg, json_t *params, struct control_call *call)
 {
 	struct guest *g = arg;
-	u8 id[IDENTITY_LEN];
+	int ret;
 
 	(void)params;
-	if (getrandom(id, sizeof(id), 0) != sizeof(id)) {
-		control_fail(call, -errno, "no entropy: %s", strerror(errno));
-		return;
-	}
-	guest_renew(&g->v, id);
-	control_done(call, status(g));
+	ret = identity_renew(g->vm);
+	if (ret)
+		control_fail(call, ret, "no new identity: %s", strerror(-ret));
+	else
+		control_done(call, status(g));
 }
 
 static const struct control_command commands[] = {
@@ -314,7 +313,7 @@ static const struct virtio_ops guest_ops = {
 };
 
 /* NULL: it has been said why. */
-struct virtio *virtio_guest_create(const struct mem *mem)
+struct virtio *virtio_guest_create(struct vm *vm)
 {
 	struct guest *g = calloc(1, sizeof(*g));
 
@@ -322,10 +321,11 @@ struct virtio *virtio_guest_create(const struct mem *mem)
 		fail(-ENOMEM, "out of memory");
 		return NULL;
 	}
-	if (virtio_init(&g->v, &guest_ops, mem, "guest", 0, 0)) {
+	if (virtio_init(&g->v, &guest_ops, &vm->mem, "guest", 0, 0)) {
 		free(g);
 		return NULL;
 	}
+	g->vm = vm;
 	g->v.config_len = sizeof(struct pvhv_guest_config);
 	g->timer.done = timed_out;
 	g->source = (struct control_source){

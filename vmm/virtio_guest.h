@@ -7,10 +7,10 @@
 
 #include "vmm.h"
 
-struct mem;
 struct virtio;
+struct vm;
 
-struct virtio *virtio_guest_create(const struct mem *mem);
+struct virtio *virtio_guest_create(struct vm *vm);
 /* After a restore or as a clone, before the guest runs or while it does. */
 void guest_renew(struct virtio *v, const u8 identity[IDENTITY_LEN]);
 

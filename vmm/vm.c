@@ -420,7 +420,7 @@ static int create_guest_device(struct vm *vm)
 
 	if (vm->opt->bus != BUS_PVHV)
 		return 0;
-	v = virtio_guest_create(&vm->mem);
+	v = virtio_guest_create(vm);
 	return v ? vm_add_virtio(vm, v) : -ENOMEM;
 }
 
