@@ -152,9 +152,13 @@ bool handle_cancelled(struct migrate *m)
 
 int handle_pause(struct migrate *m)
 {
-	u64 begin = now_ns();
-	int err = m->ops->pause(m->vm);
+	u64 begin;
+	int err;
 
+	if (m->ops->settle)
+		m->ops->settle(m->vm);
+	begin = now_ns();
+	err = m->ops->pause(m->vm);
 	if (err)
 		return verdict(&m->verdict, err, "the machine does not pause: %s", strerror(-err));
 	m->paused_ns = begin;

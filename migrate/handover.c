@@ -5,8 +5,8 @@
  *	destination            source
  *	READY     ----------->          all is here and could run
  *	          <-----------  YOURS   from here on it is not the source's
- *	TAKEN     ----------->          it is the destination's
- *	   runs   <-----------  BYE     nobody will ask any more
+ *	TAKEN     ----------->          it is the destination's, and runs
+ *	          <-----------  BYE     nobody will ask any more
  *
  * Instead of TAKEN there may be RELEASED: the destination will never run it.
  * BYE follows both.
@@ -226,11 +226,12 @@ static int take(struct migrate *m, struct stream *s, bool forced)
 	}
 	s->ch.deaf = true;
 	m->owner = MIGRATE_HERE;
-	if (!forced)
-		told = !stream_put_empty(s, TYPE_TAKEN);
+	/* First it runs: the guest has been waiting, and the source measures for how long. */
 	err = m->ops->resume(m->vm);
 	if (err)
 		verdict(&m->verdict, err, "the machine does not run: %s", strerror(-err));
+	if (!forced)
+		told = !stream_put_empty(s, TYPE_TAKEN);
 	if (told && !stream_expect(s, TYPE_BYE, &sec))
 		return err;
 	stream_close(s);

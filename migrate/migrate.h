@@ -121,9 +121,19 @@ struct migrate_ops {
 	 */
 	void (*hold)(void *vm, bool hold);
 
+	/*
+	 * Source, optional: just before pause(), while the machine runs: what
+	 * can be done then does not lengthen the stop.
+	 */
+	void (*settle)(void *vm);
+
 	/* After pause() nothing changes memory or device state; resume() undoes it. */
 	int (*pause)(void *vm);
-	/* Source: after a failure.  Destination: the machine's first run there. */
+	/*
+	 * Source: after a failure.  Destination: the machine's first run there;
+	 * it runs when this returns, for the source hears of it then, and its
+	 * downtime ends.
+	 */
 	int (*resume)(void *vm);
 
 	/* Source, paused: all state but RAM, opaque; *@data is malloc()ed, the library frees it. */
@@ -208,7 +218,7 @@ struct migrate_progress {
 	unsigned int throttle;		/* percent */
 	uint64_t elapsed_us;
 	uint64_t expected_downtime_us;	/* if the guest were stopped now */
-	uint64_t downtime_us;		/* measured: from pause to "taken" or resume, 0 before */
+	uint64_t downtime_us;		/* measured: from pause to "it runs there" or resume, 0 before */
 	uint64_t memory_us;		/* migrate_save(): how long writing memory took */
 };
 

@@ -650,8 +650,8 @@ static void test_steps(void)
 		{ DESTINATION, LOAD, { .stayed = 1 } },
 		{ DESTINATION, ACQUIRE, { .held = 1 } },
 		{ DESTINATION, ACQUIRED, { .held = 1 } },
-		{ DESTINATION, RESUME, { .died = 1 } },
-		{ DESTINATION, RESUMED, { .died = 1 } },
+		{ DESTINATION, RESUME, { .held = 1 } },
+		{ DESTINATION, RESUMED, { .held = 1 } },
 	};
 	struct tally tally;
 	struct trial t;

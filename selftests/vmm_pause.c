@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Verifies how vCPUs are held (vmm/pause.c), with threads that stand for them: when a pause is complete none goes on, several
- * owners hold together, a vCPU that waits for the console counts as held, waiters and notifiers are told, a stop lets all go, a nap ends early,
+ * owners hold together, a vCPU that waits for the console counts as held, waiters and notifiers are told, one can wait until they have gone, a stop lets all go, a nap ends early,
  * and thousands of pauses and resumes lose no wake-up. Runs on any machine.
  */
 #include <stdio.h>
@@ -215,6 +215,24 @@ static void test_start_held(void)
 	stop();
 }
 
+static void test_await_go(void)
+{
+	int i;
+
+	start(true);
+	serve(is_paused);
+	pause_await_go(&vm);		/* held: nothing to wait for */
+	ASSERT_EQ(executed(), 0);
+	for (i = 0; i < 200; i++) {
+		ASSERT_EQ(vm_resume(&vm, PAUSE_START), 0);
+		pause_await_go(&vm);
+		ASSERT_EQ(vm.pause.held, 0);
+		vm_pause(&vm, PAUSE_START);
+		serve(is_paused);
+	}
+	stop();
+}
+
 static void test_console_waits(void)
 {
 	start(false);
@@ -362,6 +380,7 @@ static const struct tap_test tests[] = {
 	TEST(exact),
 	TEST(owners),
 	TEST(start_held),
+	TEST(await_go),
 	TEST(console_waits),
 	TEST(told),
 	TEST(stop_while_held),

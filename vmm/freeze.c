@@ -66,8 +66,9 @@ void vm_thaw(struct vm *vm)
 	if (!f)
 		return;
 	vm->freeze = NULL;
+	console_yield(vm->console, false);
+	/* The guest first: it has waited, and does not see that its devices begin a moment later. */
+	vm_resume(vm, PAUSE_MOVE);
 	if (f->devices)
 		vm_virtio_resume(vm);
-	console_yield(vm->console, false);
-	vm_resume(vm, PAUSE_MOVE);
 }

@@ -87,10 +87,14 @@ static int run_save(struct errand *e)
 	return vm_save(out.vm, e->arg);
 }
 
+static void op_settle(void *vm)
+{
+	disks_sync(vm);
+}
+
 static int op_pause(void *vm)
 {
-	/* What is written before the stop does not lengthen it. */
-	disks_sync(vm);
+	(void)vm;
 	return errand_run(run_pause, NULL);
 }
 
@@ -385,6 +389,7 @@ static struct migrate_ops ops = {
 	.disk_fetch = op_disk_fetch,
 	.disk_read = op_disk_read,
 	.throttle = op_throttle,
+	.settle = op_settle,
 	.pause = op_pause,
 	.resume = op_resume,
 	.save = op_save,

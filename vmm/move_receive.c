@@ -134,20 +134,23 @@ static int op_acquire(void *vm, char *why)
 	return errand_run(run_acquire, &a);
 }
 
+/* The guest first, which does not see that its devices begin a moment later. */
 static int run_resume(struct errand *e)
 {
-	(void)e;
 	in.here = true;
-	vm_virtio_resume(in.vm);
 	vm_resume(in.vm, PAUSE_MOVE);
+	errand_end(e, 0);
+	vm_virtio_resume(in.vm);
 	nets_announce(in.vm);
-	return 0;
+	return ERRAND_WAITS;
 }
 
 static int op_resume(void *vm)
 {
-	(void)vm;
-	return errand_run(run_resume, NULL);
+	int ret = errand_run(run_resume, NULL);
+
+	pause_await_go(vm);
+	return ret;
 }
 
 static void op_done(void *vm)

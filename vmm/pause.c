@@ -15,15 +15,19 @@
 #include "clock.h"
 #include "vmm.h"
 
+/* Longer than any host needs to wake a thread: then one waits for the console */
+#define GO_US	1000000U
 
 void pause_init(struct vm *vm)
 {
 	pthread_mutex_init(&vm->pause.lock, NULL);
 	pthread_cond_init(&vm->pause.go, NULL);
+	pthread_cond_init(&vm->pause.gone, NULL);
 }
 
 void pause_fini(struct vm *vm)
 {
+	pthread_cond_destroy(&vm->pause.gone);
 	pthread_cond_destroy(&vm->pause.go);
 	pthread_mutex_destroy(&vm->pause.lock);
 }
@@ -157,6 +161,20 @@ void pause_release(struct vm *vm)
 	pthread_mutex_unlock(&vm->pause.lock);
 }
 
+/* Any other thread, after a vm_resume(): the vCPUs are on their way into the guest, unless somebody else holds them. */
+void pause_await_go(struct vm *vm)
+{
+	struct pause *p = &vm->pause;
+	struct timespec end = clock_after_us(GO_US);
+	int over = 0;
+
+	pthread_mutex_lock(&p->lock);
+	while (p->held && !p->hold && !vm_stopping(vm) && !over)
+		over = pthread_cond_clockwait(&p->gone, &p->lock,
+					      CLOCK_MONOTONIC, &end);
+	pthread_mutex_unlock(&p->lock);
+}
+
 /* The vCPUs' side. */
 
 static void hold(struct vm *vm)
@@ -168,6 +186,12 @@ static void hold(struct vm *vm)
 		loop_wake();
 }
 
+static void let_go(struct vm *vm)
+{
+	if (!--vm->pause.held)
+		pthread_cond_broadcast(&vm->pause.gone);
+}
+
 /* A vCPU waits, or waits no more, for something other than the guest. */
 void pause_waiting(struct vm *vm, bool waits)
 {
@@ -177,7 +201,7 @@ void pause_waiting(struct vm *vm, bool waits)
 		hold(vm);
 	} else {
 		vm->pause.waiting--;
-		vm->pause.held--;
+		let_go(vm);
 	}
 	pthread_mutex_unlock(&vm->pause.lock);
 }
@@ -210,7 +234,7 @@ bool pause_park(struct vm *vm, u8 *immediate_exit)
 		pthread_cond_wait(&p->go, &p->lock);
 	}
 	if (parked)
-		p->held--;
+		let_go(vm);
 	/* Whoever stops the machine sets it after vm_stopping() is true. */
 	__atomic_store_n(immediate_exit, 0, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&p->lock);

@@ -569,6 +569,7 @@ struct pause_wait {
 struct pause {
 	pthread_mutex_t lock;
 	pthread_cond_t go;
+	pthread_cond_t gone;		/* none is held any more */
 	bool hold;			/* [l] lock; vCPUs have to park */
 	u32 held;			/* [l] those outside of KVM_RUN */
 	u32 waiting;			/* [l] those of them within an access */
@@ -636,6 +637,7 @@ void pause_release(struct vm *vm);
 void pause_waiting(struct vm *vm, bool waits);
 bool pause_park(struct vm *vm, u8 *immediate_exit);
 void pause_nap(struct vm *vm, u32 us);
+void pause_await_go(struct vm *vm);
 void vm_pause(struct vm *vm, u32 owner);
 u32 vm_resume(struct vm *vm, u32 owners);
 bool vm_paused(const struct vm *vm);
