@@ -854,8 +854,8 @@ static void copy_on(const char *mkfs, const char *type)
 {
 	u8 *mem = pages(8 * DISK_LEN), *back = pages(8 * DISK_LEN);
 	static struct io ios[64];
+	u64 start, took, nr;
 	struct blk *blk;
-	u64 start, took;
 	int fd, i;
 
 	begin();
@@ -887,6 +887,27 @@ static void copy_on(const char *mkfs, const char *type)
 	ASSERT(!memcmp(back, mem, 8 * DISK_LEN));
 	ASSERT_EQ(io(blk, BLK_READ, 0, back, 4096, 0), 0);
 	ASSERT(memcmp(back, mem, 4096));
+	close(fd);
+	/* Of a disk that is frozen already: it stays in that freeze, and what comes meanwhile comes after it. */
+	ASSERT_EQ(blk_freeze(blk, 5000, frozen, NULL), 0);
+	while (!blk_frozen(blk))
+		ASSERT_EQ(loop_run(), 0);
+	nr = blk_frozen(blk);
+	ASSERT_GT(nr, 0);
+	io_start(blk, &ios[0], BLK_WRITE, 0, mem, 4096, 0);
+	fd = ASSERT_OK(open(at("mnt/copy2"), O_RDWR | O_CREAT | O_EXCL, 0600));
+	copied_err = 1;
+	ASSERT_EQ(blk_copy(blk, fd, copied, NULL), 0);
+	while (copied_err == 1)
+		ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(copied_err, 0);
+	ASSERT_EQ(blk_frozen(blk), nr);
+	ASSERT_EQ(ios[0].done, 0);
+	blk_thaw(blk);
+	finish();
+	ASSERT_EQ(blk_frozen(blk), 0);
+	ASSERT_EQ(pread(fd, mem + DISK_LEN, 4096, 0), 4096);
+	ASSERT(!memcmp(mem + DISK_LEN, back, 4096));
 	close_disk(blk);
 	close(fd);
 }

@@ -6,6 +6,7 @@
  *
  * Environment: PVHVCTL (the program).
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -35,7 +36,7 @@ static pthread_t server;
 static pthread_barrier_t started;
 static char asked[4096];		/* commands and their parameters, a line each */
 static atomic_int running, attached = -1;
-static bool share_blocks, ignore_button;
+static bool share_blocks, ignore_button, takes_orders, move_fails;
 static char disk_path[128];
 static json_int_t disk_size = 1048576;
 static int disk_grows;	/* while it is being frozen */
@@ -131,8 +132,8 @@ static void run_clone(void *arg, json_t *params, struct control_call *call)
 
 static json_t *disk_status(void *arg)
 {
-	return json_pack("{s:s, s:s, s:I, s:b, s:[ss]}", "kind", "raw", "path", disk_path, "size", disk_size, "readonly", 0,
-			 "held_by", "limit", "space");
+	return json_pack("{s:s, s:s, s:I, s:b, s:i, s:[ss]}", "kind", "raw", "path", disk_path, "size", disk_size, "readonly", 0,
+			 "frozen", 7, "held_by", "limit", "space");
 }
 
 static void run_freeze(void *arg, json_t *params, struct control_call *call)
@@ -171,6 +172,47 @@ static int console_attach(void *arg, int fd)
 	return 0;
 }
 
+/* The machine's side of /api/v1/move: what was ordered, then the events. */
+static void *save(void *arg)
+{
+	const char *saved = move_fails ? "" : "saved";
+	char order[512], control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = { order, sizeof(order) - 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control),
+	};
+	int fd = *(int *)arg, file;
+	ssize_t n = ASSERT_OK(recvmsg(fd, &msg, 0));
+
+	order[n] = 0;
+	ASSERT(CMSG_FIRSTHDR(&msg));
+	memcpy(&file, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(file));
+	snprintf(asked + strlen(asked), sizeof(asked) - strlen(asked), "%s", order);
+	ASSERT_EQ(write(file, saved, strlen(saved)), strlen(saved));
+	close(file);
+	if (move_fails)
+		dprintf(fd, "{\"event\": \"failed\", \"message\": \"no moment\"}\n");
+	else
+		dprintf(fd, "{\"event\": \"progress\"}\n{\"event\": \"resumed\"}\n{\"event\": \"done\"}\n");
+	close(fd);
+	return NULL;
+}
+
+static int move_attach(void *arg, int fd)
+{
+	static int taken;
+	pthread_t thread;
+
+	if (!takes_orders)
+		return -EBUSY;
+	taken = fd;
+	if (fd < 0)
+		return 0;
+	ASSERT_EQ(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK), 0);
+	ASSERT_EQ(pthread_create(&thread, NULL, save, &taken), 0);
+	return pthread_detach(thread);
+}
+
 static const struct control_command commands[] = {
 	{ "pause", run_pause, { } },
 	{ "resume", run_resume, { } },
@@ -205,7 +247,7 @@ static struct control_source sources[] = {
 	{ .kind = "balloon", .name = "balloon0", .arg = "balloon", .commands = commands },
 	{ .kind = "console", .name = "serial", .status = console_status, .attach = console_attach },
 	{ .kind = "console", .name = "log", .arg = "/var/log/vm", .status = console_status },
-	{ .kind = "mover", .name = "mover", .arg = "mover", .commands = commands },
+	{ .kind = "mover", .name = "mover", .arg = "mover", .commands = commands, .attach = move_attach },
 };
 
 static void *serve(void *arg)
@@ -404,8 +446,8 @@ static void test_devices(void)
 {
 	start();
 	strcpy(disk_path, "/images/a\033[31m.img");
-	CTL("disk show vm 'disk 0'", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nsize: 1048576\nreadonly: no\nheld_by: limit space\n", NULL);
-	CTL("disk list vm", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nsize: 1048576\nreadonly: no\nheld_by: limit space\n", NULL);
+	CTL("disk show vm 'disk 0'", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nsize: 1048576\nreadonly: no\nfrozen: 7\nheld_by: limit space\n", NULL);
+	CTL("disk list vm", 0, "name: disk 0\nkind: raw\npath: /images/a?[31m.img\nsize: 1048576\nreadonly: no\nfrozen: 7\nheld_by: limit space\n", NULL);
 	CTL("disk show vm disk1", 3, "", "vm: no disk 'disk1'");
 	CTL("disk resize vm 'disk 0' 1G", 3, "", "vm: no room?for it");
 	CTL("disk resize vm 'disk 0'", 3, "", "vm: no room?for it");
@@ -747,6 +789,64 @@ static void test_copy_fails(void)
 	stop();
 }
 
+/* A machine with its disk: it stands still from before the copy until the machine's moment is over */
+static void test_snapshot_shared(void)
+{
+	char text[16];
+
+	start_copy();
+	takes_orders = true;
+	share_blocks = true;
+	CTL("snapshot vm machine --disks point", 0, "", NULL);
+	expect_asked("disk freeze {\"ms\":30000}\ndisk clone {\"path\":\"%s/point/disk 0.img\"}\n"
+		     "{\"do\":\"snapshot\",\"frozen\":{\"disk 0\":7}}\ndisk thaw {}\n", dir);
+	read_file("machine", text, sizeof(text));
+	ASSERT(!strcmp(text, "saved"));
+	ASSERT(exists("point") && !exists("calls"));
+	/* What fails leaves nothing, and no disk that stands still */
+	CTL("snapshot vm machine --disks point", 1, "", "is there already");
+	expect_asked("disk freeze {\"ms\":30000}\ndisk clone {\"path\":\"%s/point/disk 0.img\"}\ndisk thaw {}\n", dir);
+	ASSERT(exists("machine"));
+	move_fails = true;
+	CTL("snapshot vm machine2 --disks point", 3, "", "vm: no moment");
+	ASSERT(!exists("machine2") && strstr(asked, "disk thaw"));
+	asked[0] = 0;
+	share_blocks = false;
+	CTL("snapshot vm machine2 --disks point", 3, "", "disk 0 cannot share its blocks: give --overlays DIR");
+	expect_asked("disk freeze {\"ms\":30000}\ndisk clone {\"path\":\"%s/point/disk 0.img\"}\ndisk thaw {}\n", dir);
+	CTL("snapshot vm machine2 --overlays x", 1, "", "usage: pvhvctl snapshot");
+	CTL("snapshot vm machine2 --disks", 1, "", "usage: pvhvctl snapshot");
+	stop();
+}
+
+static void test_snapshot_overlay(void)
+{
+	char calls[4096];
+
+	start_copy();
+	takes_orders = true;
+	CTL("snapshot vm machine --disks point --overlays over", 0, "", NULL);
+	expect_asked("disk freeze {\"ms\":30000}\n{\"do\":\"snapshot\",\"frozen\":{\"disk 0\":7}}\n"
+		     "disk switch {\"path\":\"nbd+unix:///?socket=%s/over/disk 0.qcow2.nbd\"}\ndisk thaw {}\n", dir);
+	read_file("calls", calls, sizeof(calls));
+	ASSERT(exists("machine") && exists("point/disk 0.qcow2") && exists("over/disk 0.qcow2"));
+	ASSERT(server_runs());
+	ASSERT_EQ(ctl("list; kill $(cat servers); rm -r point over servers"), 0);
+	/* The machine has no moment: it goes on as before */
+	move_fails = true;
+	CTL("snapshot vm machine2 --disks point --overlays over", 3, "", "vm: no moment");
+	expect_asked("disk freeze {\"ms\":30000}\n{\"do\":\"snapshot\",\"frozen\":{\"disk 0\":7}}\ndisk thaw {}\n");
+	ASSERT(!exists("machine2") && !exists("point/disk 0.qcow2") && !exists("over/disk 0.qcow2"));
+	ASSERT(!server_runs());
+	/* It has had it, and its disk does not go on: no half of a point stays */
+	move_fails = false;
+	ASSERT_EQ(ctl("list; rm servers"), 0);
+	CTL("snapshot vm machine2 --disks point --overlays refused", 3, "", "vm: cannot be opened");
+	ASSERT(!exists("machine2") && !exists("point/disk 0.qcow2") && !exists("refused/disk 0.qcow2"));
+	ASSERT(!server_runs());
+	stop();
+}
+
 static const struct tap_test tests[] = {
 	TEST(find),
 	TEST(usage),
@@ -757,6 +857,8 @@ static const struct tap_test tests[] = {
 	TEST(nonsense),
 	TEST(console_pipe),
 	TEST(console_terminal),
+	TEST(snapshot_shared),
+	TEST(snapshot_overlay),
 	TEST(copy_shared),
 	TEST(copy_overlay),
 	TEST(copy_fails),

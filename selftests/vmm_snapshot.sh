@@ -3,7 +3,8 @@
 #
 # Verifies that a running machine's disk is copied without the guest taking notice: its stock kernel writes records and has each
 # flushed before it says so. A snapshot and a clone, on a file system that shares blocks and by overlays elsewhere, hold all that
-# was flushed before the command and nothing that was written after it; the guest goes on, without an error, on what it should.
+# was flushed before the command and nothing that was written after it; the guest goes on, without an error, on what it should. So does
+# a machine that was saved with its disk at one moment: the disk is as old as its memory.
 #
 # Environment: as lib/vm.sh says.
 
@@ -93,6 +94,33 @@ take() {
 	return $status
 }
 
+# take_machine DIRECTORY OPTION...: the machine and its disk
+take_machine() {
+	where=$1
+	shift
+	"$ctl" --json snapshot snap "$where/machine.pvhv" --disks "$where/point" "$@" >says 2>&1
+	status=$?
+	echo "# the machine stood still for $(sed -n 's/.*"downtime": *\([0-9.]*\).*/\1/p' says | tail -n 1) s"
+	return $status
+}
+
+# goes_on_from DIRECTORY DISK-OPTION: the machine that was saved there
+goes_on_from() {
+	cp "$1/point/disk0.img" moment
+	: >out
+	"$run" --dev "$dev" --restore "$1/machine.pvhv" --disk "$2" >out 2>err </dev/null &
+	vmm=$!
+	wait_for '^flushed ' out 600 && more 5 || return 1
+	end
+	# the first that it says was on its way at that moment: all before it are there, none behind it
+	flushed >again
+	first=$(head -n 1 again | cut -d' ' -f1)
+	echo "# it went on at record $first"
+	awk -v first="$first" '$1 < first' before >older
+	[ "$(wc -l <older)" = "$first" ] && holds moment older && lacks moment $((first + 1)) &&
+		holds "$1/point/disk0.img" older && holds "$1/point/disk0.img" again
+}
+
 echo "TAP version 13"
 
 # --- blocks are shared ------------------------------------------------------------------------------------------------------
@@ -120,11 +148,17 @@ if mkfs.xfs -q shared.img && mount -t xfs -o loop shared.img shared; then
 	result $? "it holds what was flushed before, nothing of what came after, and can be written"
 	"$run" --dev "$dev" --kernel "$kernel" --disk path=shared/clone --dry-run >says 2>&1
 	result $? "a second machine could start from it at once"
+	take_machine shared
+	result $? "a snapshot of the machine with its disk"
+	more 5
+	result $? "and the guest goes on"
 	end
 	flushed >before
 	holds shared/disk before
 	result $? "the machine's own disk has all it had flushed"
 	echo "# the guest waited $(sed -n 's/.*worst //p' out | tail -n 1 | tr -d '\r') s at most"
+	goes_on_from shared path=shared/point/disk0.img
+	result $? "the saved machine goes on with the saved disk: it has what was flushed, and nothing newer than its memory"
 	umount -l shared
 else
 	echo "# no xfs"
@@ -156,6 +190,9 @@ result $? "and still does after a resize"
 "$run" --dev "$dev" --kernel "$kernel" --disk path=disk --dry-run >says 2>&1
 [ $? = 1 ] && grep -q 'another program uses' says
 result $? "nobody can write to what is below it"
+take_machine . --overlays overlays
+[ $? = 3 ] && grep -q 'is no raw image' says && [ ! -e machine.pvhv ] && more 3
+result $? "a disk that is served is no part of a machine's snapshot"
 end
 flushed >all
 tries=0

@@ -106,6 +106,7 @@ struct blk_quiet {
 /* [m] One at a time. */
 struct blk_freeze {
 	enum { BLK_THAWED, BLK_FREEZING, BLK_FROZEN } state;
+	u64 nr;				/* which one it is, from 1 */
 	bool quiesced;
 	bool shared;
 	bool flushing;		/* @flush is in use */
@@ -267,9 +268,13 @@ void blk_unlock(int fd);
  */
 int blk_freeze(struct blk *blk, u32 ms, void (*done)(void *arg, int err),
 	       void *arg);
-bool blk_frozen(const struct blk *blk);
+/* Which of its freezes it is in, 0: none. */
+u64 blk_frozen(const struct blk *blk);
 void blk_thaw(struct blk *blk);
-/* A copy into the empty file @fd at one moment, which shares the blocks. */
+/*
+ * A copy into the empty file @fd at one moment, which shares the blocks: of a
+ * frozen disk, of that one.
+ */
 int blk_copy(struct blk *blk, int fd, void (*done)(void *arg, int err),
 	     void *arg);
 /* A frozen disk goes on from other storage with the same content. */

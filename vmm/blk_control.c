@@ -57,7 +57,7 @@ static json_t *blk_status(const struct blk *blk)
 	struct blk_stats stats;
 
 	blk_get_stats(blk, &stats);
-	return json_pack("{s:s, s:s, s:I, s:i, s:b, s:b, s:I, s:I, s:i, s:i, s:o}",
+	return json_pack("{s:s, s:s, s:I, s:i, s:b, s:b, s:I, s:I, s:i, s:i, s:I, s:o}",
 			 "kind", blk->kind->name, "path", blk->path,
 			 "size", (json_int_t)blk->size, "block", blk->block,
 			 "readonly", blk->readonly,
@@ -65,6 +65,7 @@ static json_t *blk_status(const struct blk *blk)
 			 "iops", (json_int_t)blk->ops_limit.rate,
 			 "bps", (json_int_t)blk->bytes_limit.rate,
 			 "in_flight", stats.started, "held", stats.held,
+			 "frozen", (json_int_t)blk_frozen(blk),
 			 "held_by", gate_names(stats.gates));
 }
 

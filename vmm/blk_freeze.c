@@ -136,6 +136,7 @@ int blk_freeze(struct blk *blk, u32 ms, void (*done)(void *arg, int err),
 	if (f->state != BLK_THAWED || f->flushing)
 		return -EBUSY;
 	f->state = BLK_FREEZING;
+	f->nr++;
 	f->done = done;
 	f->arg = arg;
 	f->deadline = now_ms() + ms;
@@ -145,9 +146,9 @@ int blk_freeze(struct blk *blk, u32 ms, void (*done)(void *arg, int err),
 	return 0;
 }
 
-bool blk_frozen(const struct blk *blk)
+u64 blk_frozen(const struct blk *blk)
 {
-	return blk->freeze.state == BLK_FROZEN;
+	return blk->freeze.state == BLK_FROZEN ? blk->freeze.nr : 0;
 }
 
 void blk_thaw(struct blk *blk)
@@ -168,18 +169,23 @@ static void synced(struct loop_op *op, int res)
 	copied(container_of(op, struct blk_freeze, sync_op), res);
 }
 
-static void copy(void *arg, int err)
+static void copy_frozen(struct blk *blk, int err, bool thaws)
 {
-	struct blk *blk = arg;
 	struct blk_freeze *f = &blk->freeze;
 
 	if (!err)
 		err = blk->kind->reflink(blk, f->copy.fd);
-	thaw(blk, 0);
+	if (thaws)
+		thaw(blk, 0);
 	if (!err)
 		err = loop_fdatasync(&f->sync_op, &f->copy);
 	if (err)
 		copied(f, err);
+}
+
+static void copy(void *arg, int err)
+{
+	copy_frozen(arg, err, true);
 }
 
 int blk_copy(struct blk *blk, int fd, void (*done)(void *arg, int err),
@@ -189,14 +195,17 @@ int blk_copy(struct blk *blk, int fd, void (*done)(void *arg, int err),
 
 	if (!blk->kind->reflink)
 		return -EOPNOTSUPP;
-	if (f->copying || f->state != BLK_THAWED || f->flushing)
+	if (f->copying || f->state == BLK_FREEZING || f->flushing)
 		return -EBUSY;
 	f->copying = true;
 	f->copy.fd = fd;
 	f->copy.slot = -1;
 	f->copied = done;
 	f->copied_arg = arg;
-	return blk_freeze(blk, COPY_MS, copy, blk);
+	if (!blk_frozen(blk))
+		return blk_freeze(blk, COPY_MS, copy, blk);
+	copy_frozen(blk, 0, false);
+	return 0;
 }
 
 /* Switches. */

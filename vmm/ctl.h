@@ -6,6 +6,9 @@
 #ifndef PVHV_CTL_H
 #define PVHV_CTL_H
 
+#include <limits.h>
+#include <signal.h>
+
 #include <jansson.h>
 
 #include "vmm.h"
@@ -64,6 +67,33 @@ int ctl_show(json_t *value);
 void ctl_size(char *buf, size_t len, u64 bytes);
 void ctl_duration(char *buf, size_t len, double seconds);
 
+/* ctl_copy.c: a second file with what a disk holds at one moment. */
+struct ctl_copy {
+	const char *machine;
+	const char *disk;
+	const char *what;		/* "snapshot", "clone": also the command */
+	mode_t mode;			/* of the copy */
+	char path[PATH_MAX];
+	char overlay_path[PATH_MAX];	/* "": the file system shares blocks */
+	/* Its own. */
+	char socket[RUNDIR_MAX];
+	char base[PATH_MAX];		/* the disk's present file */
+	json_int_t size;
+	json_int_t frozen;		/* which of the disk's freezes it is */
+	bool stands;
+	bool made_copy;
+	bool made_overlay;
+	pid_t server;			/* qemu-nbd, 0 when it is not ours to end */
+};
+
+int ctl_absolute(char *out, size_t len, const char *path);
+int ctl_copy_prepare(struct ctl_copy *c);
+int ctl_copy_freeze(struct ctl_copy *c);
+int ctl_copy_take(struct ctl_copy *c);
+int ctl_copy_go_on(struct ctl_copy *c);
+void ctl_copy_thaw(struct ctl_copy *c);
+void ctl_copy_undo(struct ctl_copy *c);
+
 /* ctl_machine.c, ctl_device.c, ctl_console.c, ctl_copy.c, ctl_image.c */
 int ctl_list(int argc, char **argv);
 int ctl_status(int argc, char **argv);
@@ -96,11 +126,19 @@ struct ctl_follow {
 	/* Optional. */
 	void (*connect)(const struct ctl_follow *how);
 	void (*woken)(const struct ctl_follow *how);
+	void (*resumed)(const struct ctl_follow *how);
 	void (*done)(const struct ctl_follow *how, const json_t *event);
 };
 
 int ctl_follow(const struct ctl_follow *how);
+/* Ctrl-C: for how->woken. */
+extern volatile sig_atomic_t ctl_interrupted;
+void ctl_catch_interrupt(void);
+/* @order is taken over; @how has the machine, and who is to be called. */
+int ctl_save(struct ctl_follow *how, json_t *order, const char *path);
 int ctl_suspend(int argc, char **argv);
+
+/* ctl_snapshot.c: the same of one that runs on, perhaps with its disks. */
 int ctl_snapshot(int argc, char **argv);
 
 /* ctl_clone.c: many machines of a saved one. */

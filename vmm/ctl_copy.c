@@ -25,22 +25,8 @@
 
 extern char **environ;
 
-struct copy {
-	const char *machine;
-	const char *disk;
-	const char *what;	/* "snapshot", "clone": also the command */
-	const char *overlay;	/* given by the user */
-	char path[PATH_MAX];
-	char overlay_path[PATH_MAX];
-	char socket[RUNDIR_MAX];
-	char base[PATH_MAX];	/* the disk's present file */
-	json_int_t size;
-	mode_t mode;		/* of the copy */
-	pid_t server;		/* qemu-nbd, 0 when it is not ours to end */
-};
-
 /* The machine has a working directory of its own. */
-static int absolute(char *out, size_t len, const char *path)
+int ctl_absolute(char *out, size_t len, const char *path)
 {
 	char cwd[PATH_MAX] = "";
 
@@ -81,7 +67,7 @@ static int run(char *const argv[])
 }
 
 /* The machine has the base file in use: -u does not look at it. */
-static int make_overlay(struct copy *c, char *path, mode_t mode)
+static int make_overlay(struct ctl_copy *c, char *path, mode_t mode, bool *made)
 {
 	char size[24];
 	char *argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2",
@@ -91,6 +77,7 @@ static int make_overlay(struct copy *c, char *path, mode_t mode)
 	snprintf(size, sizeof(size), "%lld", (long long)c->size);
 	if (!access(path, F_OK))
 		return fail(CTL_ERROR, "'%s' exists: name a new file", path);
+	*made = true;
 	ret = run(argv);
 	if (!ret && chmod(path, mode))
 		ret = fail(CTL_ERROR, "%s: %s", path, strerror(errno));
@@ -98,7 +85,7 @@ static int make_overlay(struct copy *c, char *path, mode_t mode)
 }
 
 /* Until the machine leaves it; it listens when qemu-nbd --fork returns. */
-static int serve_overlay(struct copy *c)
+static int serve_overlay(struct ctl_copy *c)
 {
 	char pid_file[PATH_MAX + 8], *end;
 	char *argv[] = { "qemu-nbd", "--fork", "--socket", c->socket,
@@ -125,13 +112,13 @@ static int serve_overlay(struct copy *c)
 
 /* The machine. */
 
-static int post(struct copy *c, const char *what, json_t *body, json_t **answer)
+static int post(struct ctl_copy *c, const char *what, json_t *body, json_t **answer)
 {
 	return ctl_request(c->machine, "POST", ctl_path("disks", c->disk, what),
 			   body, answer);
 }
 
-static int find_base(struct copy *c)
+static int find_base(struct ctl_copy *c)
 {
 	const char *kind, *path;
 	json_t *disk;
@@ -147,71 +134,46 @@ static int find_base(struct copy *c)
 		ret = fail(CTL_REFUSED, "%s: disk %s is no raw image: copy it where it is served",
 			   c->machine, c->disk);
 	else
-		ret = absolute(c->base, sizeof(c->base), path);
+		ret = ctl_absolute(c->base, sizeof(c->base), path);
 	json_decref(disk);
 	return ret;
 }
 
-/* Overlays do not grow with their base. */
-static int freeze(struct copy *c)
+/* Overlays: their files, before anything stands still. */
+int ctl_copy_prepare(struct ctl_copy *c)
 {
+	int ret;
+
+	if (snprintf(c->socket, sizeof(c->socket), "%s.nbd",
+		     c->overlay_path) >= (int)sizeof(c->socket))
+		return fail(CTL_ERROR, "'%s': too long for the socket beside it: shorten it",
+			    c->overlay_path);
+	ret = find_base(c);
+	if (!ret)
+		ret = make_overlay(c, c->overlay_path, 0600, &c->made_overlay);
+	if (!ret)
+		ret = make_overlay(c, c->path, c->mode, &c->made_copy);
+	return ret;
+}
+
+int ctl_copy_freeze(struct ctl_copy *c)
+{
+	json_int_t size;
 	json_t *disk;
 	int ret;
 
 	ret = post(c, "freeze", json_pack("{s:i}", "ms", FREEZE_MS), &disk);
 	if (ret)
 		return ret;
-	if (json_integer_value(json_object_get(disk, "size")) != c->size) {
-		ret = fail(CTL_REFUSED, "%s: disk %s was resized meanwhile: try again",
-			   c->machine, c->disk);
-		post(c, "thaw", NULL, NULL);
-	}
+	c->stands = true;
+	c->frozen = json_integer_value(json_object_get(disk, "frozen"));
+	size = json_integer_value(json_object_get(disk, "size"));
 	json_decref(disk);
-	return ret;
-}
-
-static int switch_over(struct copy *c)
-{
-	char uri[PATH_MAX + 32];
-	int ret;
-
-	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", c->socket);
-	ret = post(c, "switch", json_pack("{s:s}", "path", uri), NULL);
-	/* From here on the machine has it, and its end ends it. */
-	if (!ret)
-		c->server = 0;
-	return ret;
-}
-
-static int by_overlay(struct copy *c)
-{
-	int ret;
-
-	ret = find_base(c);
-	if (!ret)
-		ret = make_overlay(c, c->overlay_path, 0600);
-	if (ret)
-		return ret;
-	ret = make_overlay(c, c->path, c->mode);
-	if (ret)
-		goto remove_overlay;
-	ret = freeze(c);
-	if (ret)
-		goto remove_copy;
-	ret = serve_overlay(c);
-	if (!ret)
-		ret = switch_over(c);
-	/* If it thawed by itself, the switch has failed, too. */
-	post(c, "thaw", NULL, NULL);
-	if (!ret)
-		return CTL_OK;
-	if (c->server > 0)
-		kill(c->server, SIGTERM);
-remove_copy:
-	unlink(c->path);
-remove_overlay:
-	unlink(c->overlay_path);
-	return ret;
+	/* Overlays do not grow with their base. */
+	if (*c->overlay_path && size != c->size)
+		return fail(CTL_REFUSED, "%s: disk %s was resized meanwhile: try again",
+			    c->machine, c->disk);
+	return CTL_OK;
 }
 
 /* What the machine says is said here, unless there is another way. */
@@ -222,52 +184,126 @@ static void keep_line(const char *line)
 	snprintf(said, sizeof(said), "%s", line);
 }
 
-static int by_sharing(struct copy *c, bool *shared)
+static int by_sharing(struct ctl_copy *c, json_t **answer, bool *shared)
 {
 	void (*sink)(const char *line) = fail_sink;
-	json_t *answer;
 	int ret;
 
 	fail_sink = keep_line;
-	ret = post(c, c->what, json_pack("{s:s}", "path", c->path), &answer);
+	ret = post(c, c->what, json_pack("{s:s}", "path", c->path), answer);
 	fail_sink = sink;
 	*shared = ret != CTL_REFUSED || strcmp(ctl_errno, "EOPNOTSUPP");
 	if (*shared && ret)
 		fail(0, "%s", said);
-	if (!ret && ctl_json)
-		ctl_print(answer);
-	json_decref(answer);
+	c->made_copy = !ret;
 	return ret;
 }
 
-static int do_copy(struct copy *c)
+static int cannot_share(const struct ctl_copy *c, const char *what_to_give)
+{
+	return fail(CTL_REFUSED, "%s: disk %s cannot share its blocks: give %s that the machine will write to from then on",
+		    c->machine, c->disk, what_to_give);
+}
+
+/* Of the frozen disk; its file is not written to until ctl_copy_go_on(). */
+int ctl_copy_take(struct ctl_copy *c)
 {
 	bool shared;
-	int ret = by_sharing(c, &shared);
+	int ret;
 
+	if (*c->overlay_path)
+		return serve_overlay(c);
+	ret = by_sharing(c, NULL, &shared);
+	return shared ? ret : cannot_share(c, "--overlays DIR, for new files");
+}
+
+static int switch_over(struct ctl_copy *c)
+{
+	char uri[PATH_MAX + 32];
+	int ret;
+
+	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", c->socket);
+	ret = post(c, "switch", json_pack("{s:s}", "path", uri), NULL);
+	/* From here on the machine has it, and its end ends it; or may have it. */
+	if (!ret || ret == CTL_LOST) {
+		c->server = 0;
+		c->made_overlay = false;
+	}
+	return ret;
+}
+
+int ctl_copy_go_on(struct ctl_copy *c)
+{
+	int ret = *c->overlay_path ? switch_over(c) : CTL_OK;
+
+	/* If it thawed by itself, the switch has failed, too. */
+	ctl_copy_thaw(c);
+	return ret;
+}
+
+void ctl_copy_thaw(struct ctl_copy *c)
+{
+	if (c->stands)
+		post(c, "thaw", NULL, NULL);
+	c->stands = false;
+}
+
+/* It is not wanted; what the machine uses meanwhile stays. */
+void ctl_copy_undo(struct ctl_copy *c)
+{
+	ctl_copy_thaw(c);
+	if (c->server > 0)
+		kill(c->server, SIGTERM);
+	c->server = 0;
+	if (c->made_copy)
+		unlink(c->path);
+	if (c->made_overlay)
+		unlink(c->overlay_path);
+	c->made_copy = false;
+	c->made_overlay = false;
+}
+
+static int by_overlay(struct ctl_copy *c)
+{
+	int ret = ctl_copy_prepare(c);
+
+	if (!ret)
+		ret = ctl_copy_freeze(c);
+	if (!ret)
+		ret = ctl_copy_take(c);
+	if (!ret)
+		ret = ctl_copy_go_on(c);
+	if (ret)
+		ctl_copy_undo(c);
+	return ret;
+}
+
+static int do_copy(struct ctl_copy *c)
+{
+	json_t *answer = NULL;
+	bool shared;
+	int ret = by_sharing(c, &answer, &shared);
+
+	if (!ret && ctl_json)
+		ctl_print(answer);
+	json_decref(answer);
 	if (shared)
 		return ret;
-	if (!c->overlay)
-		return fail(CTL_REFUSED, "%s: disk %s cannot share its blocks: give --overlay PATH, a new file that the machine will write to from then on",
-			    c->machine, c->disk);
-	if (snprintf(c->socket, sizeof(c->socket), "%s.nbd",
-		     c->overlay_path) >= (int)sizeof(c->socket))
-		return fail(CTL_ERROR, "--overlay: '%s': too long for the socket beside it: shorten it",
-			    c->overlay);
-	return by_overlay(c);
+	return *c->overlay_path ? by_overlay(c) :
+	       cannot_share(c, "--overlay PATH, a new file");
 }
 
 static int copy_disk(const char *what, mode_t mode, int argc, char **argv)
 {
-	struct copy *c = calloc(1, sizeof(*c));
-	const char *args[3];
+	struct ctl_copy *c = calloc(1, sizeof(*c));
+	const char *args[3], *overlay = NULL;
 	int i, nr = 0, ret = CTL_OK;
 
 	if (!c)
 		return fail(CTL_ERROR, "out of memory");
 	for (i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--overlay") && i + 1 < argc)
-			c->overlay = argv[++i];
+			overlay = argv[++i];
 		else if (argv[i][0] != '-' && nr < 3)
 			args[nr++] = argv[i];
 		else
@@ -281,10 +317,10 @@ static int copy_disk(const char *what, mode_t mode, int argc, char **argv)
 	c->disk = args[1];
 	c->what = what;
 	c->mode = mode;
-	ret = absolute(c->path, sizeof(c->path), args[2]);
-	if (!ret && c->overlay)
-		ret = absolute(c->overlay_path, sizeof(c->overlay_path),
-			       c->overlay);
+	ret = ctl_absolute(c->path, sizeof(c->path), args[2]);
+	if (!ret && overlay)
+		ret = ctl_absolute(c->overlay_path, sizeof(c->overlay_path),
+				   overlay);
 	if (!ret)
 		ret = do_copy(c);
 out:

@@ -25,7 +25,6 @@
 
 static struct move_address to;
 static struct migrate_tls *tls;
-static volatile sig_atomic_t interrupted;
 
 /* 1. */
 
@@ -65,14 +64,9 @@ static void another(const struct ctl_follow *how)
 
 /* 2. */
 
-static void interrupt(int number)
-{
-	interrupted = number;
-}
-
 static void woken(const struct ctl_follow *how)
 {
-	if (interrupted)
+	if (ctl_interrupted)
 		say(how->sock, "{\"do\": \"cancel\"}\n");
 }
 
@@ -110,7 +104,6 @@ static int send_order(int sock, json_t *order)
 
 static int migrate(const char *machine, json_t *order, bool lines)
 {
-	const struct sigaction sa = { .sa_handler = interrupt };
 	struct ctl_follow how = {
 		.machine = machine, .what = "moved", .lines = lines,
 		.connect = another, .woken = woken, .done = done,
@@ -128,8 +121,7 @@ static int migrate(const char *machine, json_t *order, bool lines)
 		close(st->fd);
 		goto out;
 	}
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
+	ctl_catch_interrupt();
 	how.sock = st->fd;
 	ret = ctl_follow(&how);
 	/* What is with a relay of ours is not with the other host yet. */

@@ -4,7 +4,7 @@
  *  1. The file is made here, with this user's rights, and handed over.
  *  2. Progress: a bar on a terminal, the machine's own lines with --json.
  *  3. A file that is not complete does not stay.  Ctrl-C cancels: the machine
- *     sees this program go.
+ *     sees this program go, or is told by who has more to do then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,14 +17,18 @@
 #include "move_address.h"
 
 #define BAR_WIDTH	40
+#define ORDER_MAX	4000
 
 /* 1. */
 
-static int send_order(int sock, const char *what, int fd)
+static int send_order(int sock, json_t *order, int fd)
 {
-	char text[64];
-	int len = snprintf(text, sizeof(text), "{\"do\": \"%s\"}\n", what);
+	char text[ORDER_MAX];
+	size_t len = json_dumpb(order, text, sizeof(text) - 1, JSON_COMPACT);
 
+	if (!len || len >= sizeof(text))
+		return -ENOMEM;
+	text[len++] = '\n';
 	return move_send_fd(sock, text, len, fd);
 }
 
@@ -78,6 +82,8 @@ static bool take_line(const struct ctl_follow *how, const char *line, int *ret)
 		last = false;
 		if (!strcmp(kind, "connect") && how->connect)
 			how->connect(how);
+		else if (!strcmp(kind, "resumed") && how->resumed)
+			how->resumed(how);
 		else if (!ctl_json && !how->lines)
 			show_bar(event);
 	}
@@ -125,40 +131,58 @@ int ctl_follow(const struct ctl_follow *how)
 
 /* 3. */
 
-static int save(const char *machine, const char *what, int fd)
+volatile sig_atomic_t ctl_interrupted;
+
+static void interrupt(int number)
 {
-	struct ctl_follow how = { .machine = machine, .what = "saved" };
+	ctl_interrupted = number;
+}
+
+void ctl_catch_interrupt(void)
+{
+	const struct sigaction sa = { .sa_handler = interrupt };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+}
+
+static int save(struct ctl_follow *how, json_t *order, int fd)
+{
 	struct ctl_stream *st = malloc(sizeof(*st));
 	int ret, err;
 
 	if (!st)
 		return fail(CTL_ERROR, "out of memory");
-	ret = ctl_stream(machine, CTL_MOVE_PATH, CTL_MOVE_PROTOCOL, 101, st);
+	ret = ctl_stream(how->machine, CTL_MOVE_PATH, CTL_MOVE_PROTOCOL, 101, st);
 	if (!ret) {
-		how.sock = st->fd;
-		err = send_order(st->fd, what, fd);
+		how->sock = st->fd;
+		err = send_order(st->fd, order, fd);
 		if (!err) {
-			ret = ctl_follow(&how);
+			ret = ctl_follow(how);
 		} else {
 			close(st->fd);
-			ret = fail(CTL_LOST, "%s: cannot be told: %s", machine,
-				   strerror(-err));
+			ret = fail(CTL_LOST, "%s: cannot be told: %s",
+				   how->machine, strerror(-err));
 		}
 	}
 	free(st);
 	return ret;
 }
 
-static int save_to(const char *machine, const char *what, const char *path)
+int ctl_save(struct ctl_follow *how, json_t *order, const char *path)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), ret;
 
 	if (fd < 0 && errno == EEXIST)
-		return fail(CTL_ERROR, "'%s' is there already: name another file, or remove it",
-			    path);
+		ret = fail(CTL_ERROR, "'%s' is there already: name another file, or remove it",
+			   path);
+	else if (fd < 0)
+		ret = fail(CTL_ERROR, "'%s': %s", path, strerror(errno));
+	else
+		ret = save(how, order, fd);
+	json_decref(order);
 	if (fd < 0)
-		return fail(CTL_ERROR, "'%s': %s", path, strerror(errno));
-	ret = save(machine, what, fd);
+		return ret;
 	if (ret)
 		unlink(path);
 	close(fd);
@@ -167,12 +191,8 @@ static int save_to(const char *machine, const char *what, const char *path)
 
 int ctl_suspend(int argc, char **argv)
 {
-	(void)argc;
-	return save_to(argv[1], "suspend", argv[2]);
-}
+	struct ctl_follow how = { .machine = argv[1], .what = "saved" };
 
-int ctl_snapshot(int argc, char **argv)
-{
 	(void)argc;
-	return save_to(argv[1], "snapshot", argv[2]);
+	return ctl_save(&how, json_pack("{s:s}", "do", "suspend"), argv[2]);
 }

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "blk.h"
 #include "control.h"
 #include "move.h"
 #include "move_address.h"
@@ -99,6 +100,11 @@ static void ask(void)
 		move_out_no_connection(-ENOTCONN);
 	else
 		tell("connect", "{}");
+}
+
+static void resumed(void)
+{
+	tell("resumed", "{}");
 }
 
 /* NULL: no memory */
@@ -250,7 +256,30 @@ static int get_params(const json_t *order, struct migrate_params *p)
 	return 0;
 }
 
-static int start(enum move_what what, struct migrate_params *params)
+/* "disk0" and which freeze of it. */
+static int get_frozen(const json_t *order, u64 frozen[DISKS_MAX])
+{
+	json_t *disks = json_object_get(order, "frozen"), *nr;
+	const struct blk *blk;
+	const char *name;
+	u32 i;
+
+	memset(frozen, 0, DISKS_MAX * sizeof(*frozen));
+	if (disks && !json_is_object(disks))
+		return -EINVAL;
+	json_object_foreach(disks, name, nr) {
+		for (i = 0; (blk = disks_at(mover.vm, i)); i++)
+			if (!strcmp(blk->label, name))
+				break;
+		if (!blk || !json_is_integer(nr) || json_integer_value(nr) <= 0)
+			return -EINVAL;
+		frozen[i] = json_integer_value(nr);
+	}
+	return 0;
+}
+
+static int start(enum move_what what, struct migrate_params *params,
+		 struct move_order *order)
 {
 	const struct migrate_ops *ops;
 	int ret;
@@ -258,7 +287,11 @@ static int start(enum move_what what, struct migrate_params *params)
 	mover.what = what;
 	mover.over.opened = finish;
 	params->copy_disks &= what == MOVE_MIGRATE;
-	ops = move_out_begin(&mover.over, ask, params->copy_disks);
+	order->over = &mover.over;
+	order->ask = ask;
+	order->resumed = resumed;
+	order->copy_disks = params->copy_disks;
+	ops = move_out_begin(order);
 	if (what == MOVE_MIGRATE) {
 		move_out_connection(mover.fd);
 		mover.fd = -1;
@@ -295,11 +328,14 @@ static void begin(const json_t *order)
 {
 	int what = what_of(order), ret;
 	struct migrate_params params;
+	struct move_order out;
 
 	if (what < 0)
 		refuse(what, "an order to suspend, snapshot or migrate is needed");
 	else if (get_params(order, &params))
 		refuse(-EINVAL, "a number of the order makes no sense");
+	else if (get_frozen(order, out.frozen))
+		refuse(-EINVAL, "\"frozen\" of the order names what is no frozen disk");
 	else if (mover.fd < 0)
 		refuse(-EBADF, what == MOVE_MIGRATE ?
 		       "no connection came with the order" :
@@ -311,7 +347,7 @@ static void begin(const json_t *order)
 	else if (move_estimates())
 		refuse(-EBUSY, "somebody measures the machine just now: try again");
 	else {
-		ret = start(what, &params);
+		ret = start(what, &params, &out);
 		if (ret)
 			refuse(ret, strerror(-ret));
 	}

@@ -13,6 +13,10 @@
  *   machine: {"event": "progress", ...}, and at the end
  *            {"event": "done", ...} or {"event": "failed", "message": ...}
  *
+ * A snapshot with "frozen": {"disk0": 7, ...} fails unless these disks are in
+ * these freezes (blk_frozen()) at its moment, so that their content belongs to
+ * it; {"event": "resumed"} says that the moment is over.
+ *
  * While a machine moves, it asks for each further connection:
  *
  *   machine: {"event": "connect"}
@@ -89,10 +93,17 @@ void move_close(struct vm *vm);
 int move_reclaim(struct vm *vm);
 
 /* move_out.c: the machine as the library sees it then. */
+struct move_order {
+	struct letter *over;	/* posted when all is done */
+	void (*ask)(void);	/* [m] calls for move_out_connection() */
+	void (*resumed)(void);	/* [m] its state is saved, and it goes on */
+	bool copy_disks;
+	u64 frozen[DISKS_MAX];	/* which freeze a disk has to be in, 0: any */
+};
+
 int move_out_open(struct vm *vm);
 int move_out_know(void);
-const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void),
-					 bool copy_disks);
+const struct migrate_ops *move_out_begin(const struct move_order *order);
 void move_out_end(void);
 void move_out_connection(int fd);
 void move_out_no_connection(int err);

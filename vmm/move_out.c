@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "blk.h"
 #include "clock.h"
 #include "move.h"
 #include "virtio.h"
@@ -23,9 +24,8 @@ static struct {
 	struct move_cpu cpu;		/* [c] */
 	struct freeze freeze;
 	struct errand *freezing;	/* [m] waits for the freeze */
-	struct letter *over;
-	bool copy_disks;
-	void (*ask)(void);		/* [m] for a connection */
+	struct move_order order;
+	bool saved;			/* [m] its state */
 
 	pthread_mutex_t lock;
 	pthread_cond_t news;
@@ -49,7 +49,7 @@ static int op_describe(void *vm, struct migrate_facts *facts)
 {
 	int ret = move_describe(vm, &out.cpu, facts);
 
-	return ret || !out.copy_disks ? ret : move_disks_describe(vm, facts);
+	return ret || !out.order.copy_disks ? ret : move_disks_describe(vm, facts);
 }
 
 static void frozen(struct freeze *f, int err)
@@ -79,12 +79,35 @@ static int run_resume(struct errand *e)
 {
 	(void)e;
 	vm_thaw(out.vm);
+	if (out.saved)
+		out.order.resumed();
+	return 0;
+}
+
+static int check_frozen(struct vm *vm)
+{
+	struct blk *blk;
+	u32 i;
+
+	for (i = 0; i < DISKS_MAX; i++) {
+		if (!out.order.frozen[i])
+			continue;
+		blk = disks_at(vm, i);
+		if (!blk || blk_frozen(blk) != out.order.frozen[i])
+			return fail(-ETIME, "disk%u: thawed before the machine's moment: try again",
+				    i);
+	}
 	return 0;
 }
 
 static int run_save(struct errand *e)
 {
-	return vm_save(out.vm, e->arg);
+	int ret = check_frozen(out.vm);
+
+	if (!ret)
+		ret = vm_save(out.vm, e->arg);
+	out.saved = !ret;
+	return ret;
 }
 
 static void op_settle(void *vm)
@@ -124,7 +147,7 @@ static int op_save(void *vm, void **data, size_t *len)
 static void op_done(void *vm)
 {
 	(void)vm;
-	mailbox_post(out.over);
+	mailbox_post(out.order.over);
 }
 
 /* 2. */
@@ -159,7 +182,7 @@ static int run_log(struct errand *e)
 
 	(void)e;
 	ret = move_out_log(out.vm);
-	if (ret || !out.copy_disks)
+	if (ret || !out.order.copy_disks)
 		return ret;
 	ret = move_disks_log(out.vm);
 	if (ret)
@@ -170,7 +193,7 @@ static int run_log(struct errand *e)
 static int run_unlog(struct errand *e)
 {
 	(void)e;
-	if (out.copy_disks)
+	if (out.order.copy_disks)
 		move_disks_unlog(out.vm);
 	move_out_unlog(out.vm);
 	return 0;
@@ -279,7 +302,7 @@ void move_out_no_connection(int err)
 static int run_ask(struct errand *e)
 {
 	(void)e;
-	out.ask();
+	out.order.ask();
 	return 0;
 }
 
@@ -399,13 +422,10 @@ static struct migrate_ops ops = {
 	.done = op_done,
 };
 
-/* @over: posted when all is done; @ask: calls for move_out_connection(). */
-const struct migrate_ops *move_out_begin(struct letter *over, void (*ask)(void),
-					 bool copy_disks)
+const struct migrate_ops *move_out_begin(const struct move_order *order)
 {
-	out.copy_disks = copy_disks;
-	out.over = over;
-	out.ask = ask;
+	out.order = *order;
+	out.saved = false;
 	out.asked = false;
 	out.refused = 0;
 	ops.dirty_clear = out.vm->manual_log ? op_dirty_clear : NULL;
