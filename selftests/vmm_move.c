@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Verifies what carries a machine to another host, beside the machine: addresses, relays between a connection by TLS and a socket
- * without it, the door where connections come in, with who may come in and who may not.
+ * without it, a link that is slow, the door where connections come in, with who may come in and who may not.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -102,6 +102,47 @@ static void test_connect_fails(void)
 	move_address_free(&at);
 	ASSERT_EQ(move_address_parse(&at, "--x", "unix:/none/here"), 0);
 	ASSERT_EQ(move_address_connect(&at, SECOND, why), -ENOENT);
+	move_address_free(&at);
+}
+
+/* A reader that takes little at a time: the writer sees that soon, however large the kernel's buffers are. */
+static void test_slow_link(void)
+{
+	static unsigned char buf[16384];
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int door = socket(AF_INET, SOCK_STREAM, 0), small = 16384, fd, far;
+	struct pollfd pfd = { .events = POLLOUT };
+	socklen_t len = sizeof(sin);
+	char text[64], why[MIGRATE_WHY_MAX];
+	struct move_address at;
+	size_t waits, taken;
+	ssize_t n;
+	int turn;
+
+	ASSERT_OK(setsockopt(door, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)));
+	ASSERT_OK(bind(door, (void *)&sin, sizeof(sin)));
+	ASSERT_OK(listen(door, 1));
+	ASSERT_OK(getsockname(door, (void *)&sin, &len));
+	snprintf(text, sizeof(text), "tcp:127.0.0.1:%u,tls=off", ntohs(sin.sin_port));
+	ASSERT_EQ(move_address_parse(&at, "--x", text), 0);
+	pfd.fd = fd = move_address_connect(&at, LONG, why);
+	ASSERT(fd >= 0);
+	far = accept(door, NULL, NULL);
+	ASSERT(far >= 0);
+	for (turn = 0, taken = 0; turn < 20; turn++) {
+		for (waits = 0; (n = send(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0 || poll(&pfd, 1, 100) > 0; )
+			waits += n > 0 ? n : 0;
+		ASSERT(turn || waits >= sizeof(buf));
+		ASSERT_LT(waits, 512 * KIB);
+		for (taken = 0; poll(&pfd, 1, 10) <= 0; taken += n) {
+			n = recv(far, buf, sizeof(buf), 0);
+			ASSERT(n > 0);
+		}
+		ASSERT_LT(taken, 256 * KIB);
+	}
+	close(fd);
+	close(far);
+	close(door);
 	move_address_free(&at);
 }
 
@@ -343,6 +384,7 @@ static void test_door_tls(void)
 static const struct tap_test tests[] = {
 	TEST(addresses),
 	TEST(connect_fails),
+	TEST_TIMEOUT(slow_link, 60),
 	TEST_TIMEOUT(relay, 60),
 	TEST_TIMEOUT(door, 60),
 	TEST_TIMEOUT(door_tls, 120),

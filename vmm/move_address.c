@@ -20,6 +20,8 @@
 
 #include "move_address.h"
 
+#define UNSENT_MAX	(128 * 1024)
+
 /* 1. */
 
 /* "ADDRESS:PORT", "[IPV6]:PORT", ":PORT" */
@@ -140,11 +142,24 @@ static int connect_unix(const struct move_address *at, int timeout_ms)
 	return ret;
 }
 
+/*
+ * Little waits in the kernel besides what is on its way: a full buffer would
+ * take no byte before a third of its megabytes has left, for which a slow link
+ * needs longer than a stall is waited for.
+ */
+void move_tune(int fd)
+{
+	int one = 1, unsent = UNSENT_MAX;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
 static int connect_tcp(const struct move_address *at, int timeout_ms, char *why)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct addrinfo *list, *ai;
-	int fd = -1, ret, one = 1;
+	int fd = -1, ret;
 
 	ret = getaddrinfo(*at->host ? at->host : NULL, at->port, &hints, &list);
 	if (ret) {
@@ -165,7 +180,7 @@ static int connect_tcp(const struct move_address *at, int timeout_ms, char *why)
 	}
 	freeaddrinfo(list);
 	if (fd >= 0)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		move_tune(fd);
 	return fd < 0 ? ret : fd;
 }
 

@@ -36,6 +36,8 @@ void move_address_free(struct move_address *at);
 /* A connection, or -errno with a reason. */
 int move_address_connect(const struct move_address *at, int timeout_ms,
 			 char why[MIGRATE_WHY_MAX]);
+/* A connection by TCP, made or accepted: for a stream whose stalls are watched */
+void move_tune(int fd);
 
 /* move_relay.c: until both have said all, or either is gone; closes both. */
 void move_relay(struct migrate_io *a, struct migrate_io *b);

@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -117,10 +115,9 @@ static void let_in(struct door *door, int fd, const struct sockaddr *addr,
 {
 	struct caller *c;
 	pthread_t thread;
-	int one = 1;
 
 	if (!door->at->path)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		move_tune(fd);
 	if (!door->tls) {
 		pass_on(door, fd);
 		return;
