@@ -178,6 +178,16 @@ static bool fits(const struct io_range *range, u64 addr, unsigned int len)
 	return len && addr + len - 1 <= range->last && addr + len - 1 >= addr;
 }
 
+/* Is an access with interrupts off worth a try? */
+bool pvhv_iobus_atomic(struct pvhv_vcpu *vcpu, enum pvhv_bus which, u64 addr)
+{
+	struct pvhv_vm *vm = vcpu->vm;
+	struct pvhv_io_bus *bus = srcu_dereference(vm->buses[which], &vm->srcu);
+	int i = search(bus, addr);
+
+	return i >= 0 && bus->range[i].reach >= addr && bus->range[i].atomic;
+}
+
 int pvhv_iobus_write(struct pvhv_vcpu *vcpu, enum pvhv_bus which, u64 addr,
 		     unsigned int len, const void *val, bool atomic)
 {

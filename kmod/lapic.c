@@ -443,7 +443,7 @@ int pvhv_x2apic_write(struct pvhv_vcpu *vcpu, u32 msr, u64 value)
 	return reg_write(l, offset, value);
 }
 
-bool pvhv_x2apic_read_sleeps(const struct pvhv_vcpu *vcpu)
+bool pvhv_lapic_read_sleeps(const struct pvhv_vcpu *vcpu)
 {
 	return vcpu->lapic->pv_eoi_set;
 }

@@ -5,8 +5,11 @@
  *     executor (decode_exec.c) runs again from the start after userspace has
  *     answered, and finds here what was read or written already,
  *  2. where an access goes: RAM, the LAPIC page, the MMIO bus, userspace,
- *  3. decode, execute, complete.
+ *  3. decode, execute, complete,
+ *  4. the short way, with interrupts off: a MOV to or from a device that
+ *     allows that, as a driver's doorbell or an APIC's register is.
  */
+#include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "pvhv.h"
@@ -71,13 +74,13 @@ static int exit_to_user(struct pvhv_vcpu *vcpu, u64 gpa, void *data,
 }
 
 static int device_access(struct pvhv_vcpu *vcpu, u64 gpa, void *data,
-			 unsigned int len, bool write)
+			 unsigned int len, bool write, bool atomic)
 {
 	if (vcpu->lapic && pvhv_lapic_owns_gpa(vcpu, gpa))
 		return write ? pvhv_lapic_mmio_write(vcpu, gpa, len, data) :
 			       pvhv_lapic_mmio_read(vcpu, gpa, len, data);
-	return write ? pvhv_iobus_write(vcpu, PVHV_BUS_MMIO, gpa, len, data, false) :
-		       pvhv_iobus_read(vcpu, PVHV_BUS_MMIO, gpa, len, data, false);
+	return write ? pvhv_iobus_write(vcpu, PVHV_BUS_MMIO, gpa, len, data, atomic) :
+		       pvhv_iobus_read(vcpu, PVHV_BUS_MMIO, gpa, len, data, atomic);
 }
 
 static int physical_access(struct pvhv_vcpu *vcpu, u64 gpa, void *data,
@@ -92,7 +95,7 @@ static int physical_access(struct pvhv_vcpu *vcpu, u64 gpa, void *data,
 				       pvhv_read_guest(vcpu->vm, gpa, data, len);
 	}
 	trace_pvhv_mmio(write, gpa, len, write ? *(u64 *)data : 0);
-	if (!device_access(vcpu, gpa, data, len, write))
+	if (!device_access(vcpu, gpa, data, len, write, false))
 		return 0;
 	return exit_to_user(vcpu, gpa, data, len, write);
 }
@@ -180,6 +183,18 @@ static void load_segment_bases(struct pvhv_vcpu *vcpu, struct pvhv_mmio *m)
 	}
 }
 
+static void prepare(struct pvhv_vcpu *vcpu, pvhv_insn_read_fn read, pvhv_insn_write_fn write)
+{
+	struct pvhv_mmio *m = vcpu->mmio;
+
+	m->ctx.gpr = vcpu->gpr;
+	m->ctx.rflags = &vcpu->rflags;
+	m->ctx.read = read;
+	m->ctx.write = write;
+	m->ctx.cmpxchg = NULL;
+	load_segment_bases(vcpu, m);
+}
+
 static int execute(struct pvhv_vcpu *vcpu);
 
 static int complete_mmio(struct pvhv_vcpu *vcpu)
@@ -242,11 +257,64 @@ int pvhv_handle_mmio(struct pvhv_vcpu *vcpu, u64 gpa)
 	if (pvhv_decode_exit(vcpu, &m->insn, false) != PVHV_DECODE_OK)
 		return pvhv_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 	vcpu->stat.insn_emulations++;
-	m->ctx.gpr = vcpu->gpr;
-	m->ctx.rflags = &vcpu->rflags;
-	m->ctx.read = mmio_read;
-	m->ctx.write = mmio_write;
-	m->ctx.cmpxchg = NULL;
-	load_segment_bases(vcpu, m);
+	prepare(vcpu, mmio_read, mmio_write);
 	return execute(vcpu);
+}
+
+/* --- 4. the short way --- */
+
+/* The instruction's only access: all of it is where the fault was, or it goes the long way. */
+static int access_at_once(struct pvhv_insn_ctx *ctx, u64 linear, void *data, unsigned int len,
+			  bool write)
+{
+	struct pvhv_mmio *m = container_of(ctx, struct pvhv_mmio, ctx);
+	struct pvhv_vcpu *vcpu = m->vcpu;
+	u64 gpa = m->fault_gpa, value = 0;
+	int r;
+
+	if (((linear ^ gpa) & ~PAGE_MASK) || offset_in_page(gpa) + len > PAGE_SIZE)
+		return -EAGAIN;
+	r = device_access(vcpu, gpa, data, len, write, true);
+	if (!r && trace_pvhv_mmio_enabled()) {
+		memcpy(&value, data, write ? len : 0);
+		trace_pvhv_mmio(write, gpa, len, value);
+	}
+	return r;
+}
+
+static int read_at_once(struct pvhv_insn_ctx *ctx, u64 linear, void *val, unsigned int bytes)
+{
+	return access_at_once(ctx, linear, val, bytes, false);
+}
+
+static int write_at_once(struct pvhv_insn_ctx *ctx, u64 linear, const void *val, unsigned int bytes)
+{
+	return access_at_once(ctx, linear, (void *)val, bytes, true);
+}
+
+static bool allows_irqs_off(struct pvhv_vcpu *vcpu, u64 gpa)
+{
+	if (vcpu->lapic && pvhv_lapic_owns_gpa(vcpu, gpa))
+		return !pvhv_lapic_read_sleeps(vcpu);
+	return pvhv_iobus_atomic(vcpu, PVHV_BUS_MMIO, gpa);
+}
+
+int pvhv_handle_mmio_fast(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_mmio *m = vcpu->mmio;
+	u64 gpa = vcpu->exit.fault.gpa;
+
+	if ((vcpu->exit.fault.error & X86_PF_INSTR) || !allows_irqs_off(vcpu, gpa) ||
+	    pvhv_decode_exit(vcpu, &m->insn, true) != PVHV_DECODE_OK ||
+	    m->insn.op < PVHV_OP_MOV || m->insn.op > PVHV_OP_MOVBE)
+		return PVHV_SLOW;
+	m->fault_gpa = gpa;
+	m->ctx.rip = vcpu->rip;
+	prepare(vcpu, read_at_once, write_at_once);
+	if (pvhv_insn_execute(&m->insn, &m->ctx) != PVHV_EXEC_DONE)
+		return PVHV_SLOW;	/* nothing was done */
+	vcpu->stat.mmio_exits++;
+	vcpu->stat.insn_emulations++;
+	pvhv_finish_insn(vcpu, m->ctx.rip);
+	return PVHV_RESUME;
 }

@@ -40,7 +40,7 @@ int pvhv_handle_msr_fast(struct pvhv_vcpu *vcpu, bool write)
 
 	if (!fast_msr(vcpu, msr) || !vcpu->lapic || (vcpu->rflags & X86_EFLAGS_TF))
 		return PVHV_SLOW;
-	if (!write && unlikely(pvhv_x2apic_read_sleeps(vcpu)))
+	if (!write && unlikely(pvhv_lapic_read_sleeps(vcpu)))
 		return PVHV_SLOW;
 	r = pvhv_skip_insn(vcpu, true);
 	if (r)

@@ -725,6 +725,7 @@ int pvhv_handle_pio_fast(struct pvhv_vcpu *vcpu);
 int pvhv_mmio_init(struct pvhv_vcpu *vcpu);
 void pvhv_mmio_free(struct pvhv_vcpu *vcpu);
 int pvhv_handle_mmio(struct pvhv_vcpu *vcpu, u64 gpa);
+int pvhv_handle_mmio_fast(struct pvhv_vcpu *vcpu);	/* irqs off; PVHV_SLOW: nothing was done */
 
 /* ------------------------------------------------------------------ mm --
  * memslot.c: guest memory as the VMM gave it
@@ -856,6 +857,7 @@ int pvhv_iobus_write(struct pvhv_vcpu *vcpu, enum pvhv_bus bus, u64 addr,
 		     unsigned int len, const void *val, bool atomic);
 int pvhv_iobus_read(struct pvhv_vcpu *vcpu, enum pvhv_bus bus, u64 addr,
 		    unsigned int len, void *val, bool atomic);
+bool pvhv_iobus_atomic(struct pvhv_vcpu *vcpu, enum pvhv_bus bus, u64 addr);
 
 /* coalesced.c: */
 long pvhv_ioctl_register_coalesced(void *vm, void *data, unsigned long arg);
@@ -955,7 +957,7 @@ long pvhv_ioctl_get_lapic(void *vcpu, void *data, unsigned long arg);	/* IRQCHIP
 long pvhv_ioctl_set_lapic(void *vcpu, void *data, unsigned long arg);
 /* x2APIC MSRs 0x800-0x8ff: 0, 1: #GP. irqs may be off. */
 int pvhv_x2apic_read(struct pvhv_vcpu *vcpu, u32 msr, u64 *value);
-bool pvhv_x2apic_read_sleeps(const struct pvhv_vcpu *vcpu);	/* the guest may have ended one by PV EOI */
+bool pvhv_lapic_read_sleeps(const struct pvhv_vcpu *vcpu);	/* the guest may have ended one by PV EOI */
 int pvhv_x2apic_write(struct pvhv_vcpu *vcpu, u32 msr, u64 value);
 /* xAPIC page: is gpa this vCPU's enabled xAPIC page; access (len 4 aligned). */
 bool pvhv_lapic_owns_gpa(struct pvhv_vcpu *vcpu, u64 gpa);

@@ -319,7 +319,7 @@ int pvhv_tdp_fault_fast(struct pvhv_vcpu *vcpu)
 	trace_pvhv_tdp_fault(vcpu->id, vcpu->exit.fault.gpa, error);
 	vcpu->exit.fault.want = WANT_EMULATION;
 	if (!init_fault(&ft, vcpu))
-		return PVHV_SLOW;
+		return pvhv_handle_mmio_fast(vcpu);
 	vcpu->stat.tdp_faults++;
 	vcpu->exit.fault.want = WANT_IRQS_ON;
 	/* No waiting with interrupts off. */
