@@ -120,6 +120,7 @@ long pvhv_ioctl_set_guest_debug(void *obj, void *data, unsigned long arg)
 	vcpu->step_from = linear_rip(vcpu);
 	pvhv_debug_rflags_set(vcpu);
 	vcpu->be->sync(vcpu, PVHV_SYNC_DR);
+	pvhv_lapic_choose_virtual(vcpu);
 	vcpu->event_check = true;	/* BLOCKIRQ may be over */
 	return 0;
 }

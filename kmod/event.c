@@ -257,6 +257,9 @@ void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 		be->request_irq_window(vcpu);
 	if (!vcpu->lapic)
 		return;
+	if (unlikely(vcpu->virtual_apic))
+		pvhv_lapic_lend(vcpu);
+	/* With a virtual APIC: what comes from the PIC. */
 	if (pvhv_irq_peek(vcpu) >= 0) {
 		if (!taken && unlikely(be->get_int_shadow(vcpu)))
 			finish_shadowed_hlt(vcpu);
@@ -281,5 +284,5 @@ bool pvhv_events_pending(struct pvhv_vcpu *vcpu)
 		return true;
 	if ((atomic_read(&vcpu->nmi_queued) || vcpu->nmi_pending) && vcpu->be->nmi_allowed(vcpu))
 		return true;
-	return vcpu->lapic && vcpu->be->irq_allowed(vcpu) && pvhv_irq_peek(vcpu) >= 0;
+	return vcpu->lapic && vcpu->be->irq_allowed(vcpu) && pvhv_irq_waits(vcpu);
 }

@@ -91,6 +91,10 @@ int pvhv_handle_exit_fast(struct pvhv_vcpu *vcpu)
 		return pvhv_handle_pio_fast(vcpu);
 	case PVHV_EXIT_TDP_FAULT:
 		return pvhv_tdp_fault_fast(vcpu);
+	case PVHV_EXIT_APIC_EOI:
+		return pvhv_lapic_eoi_made(vcpu, vcpu->exit.apic);
+	case PVHV_EXIT_APIC_WRITE:
+		return pvhv_lapic_write_made(vcpu, vcpu->exit.apic);
 	case PVHV_EXIT_IRQ_WINDOW:
 		vcpu->stat.irq_window_exits++;
 		vcpu->event_check = true;
@@ -426,6 +430,8 @@ static int (*const handlers[PVHV_NR_EXITS])(struct pvhv_vcpu *vcpu) = {
 	[PVHV_EXIT_RDPMC] = handle_rdpmc,
 	[PVHV_EXIT_SHUTDOWN] = handle_shutdown,
 	[PVHV_EXIT_FAIL_ENTRY] = handle_fail_entry,
+	[PVHV_EXIT_APIC_EOI] = handle_nothing,
+	[PVHV_EXIT_APIC_WRITE] = handle_unknown,
 	[PVHV_EXIT_UNKNOWN] = handle_unknown,
 };
 

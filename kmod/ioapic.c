@@ -182,15 +182,25 @@ void pvhv_ioapic_eoi(struct pvhv_vm *vm, u8 vector, bool level)
 static void update_vectors(struct pvhv_ioapic *io)
 {
 	unsigned long vectors[ARRAY_SIZE(io->vectors)] = { 0 };
+	struct pvhv_vcpu *vcpu;
 	unsigned int pin, i;
 
 	for (pin = 0; pin < PVHV_NR_GSI_PINS; pin++) {
-		if ((io->rte[pin] & RTE_LEVEL) ||
-		    pvhv_irq_has_notifier(io->vm, KVM_IRQCHIP_IOAPIC, pin))
-			__set_bit(io->rte[pin] & RTE_VECTOR, vectors);
+		u8 vector = io->rte[pin] & RTE_VECTOR;
+
+		/* LAPICs take none below; to hardware an EOI of nothing is one of 0. */
+		if (vector >= 16 && ((io->rte[pin] & RTE_LEVEL) ||
+				     pvhv_irq_has_notifier(io->vm, KVM_IRQCHIP_IOAPIC, pin)))
+			__set_bit(vector, vectors);
 	}
+	if (!memcmp(vectors, io->vectors, sizeof(vectors)))
+		return;
 	for (i = 0; i < ARRAY_SIZE(vectors); i++)
 		WRITE_ONCE(io->vectors[i], vectors[i]);
+	/* Hardware that ends interrupts has a copy of it: pvhv_lapic_lend(). */
+	pvhv_for_each_vcpu(i, vcpu, io->vm)
+		if (READ_ONCE(vcpu->virtual_apic))
+			pvhv_make_request(vcpu, PVHV_REQ_EVENT);
 }
 
 void pvhv_ioapic_update_vectors(struct pvhv_vm *vm)
@@ -238,6 +248,8 @@ static void write_rte(struct pvhv_ioapic *io, unsigned int pin, bool high, u32 v
 	if (!(rte & RTE_LEVEL))
 		rte &= ~RTE_REMOTE_IRR;
 	io->rte[pin] = rte & RTE_BITS;
+	/* Before the interrupt whose EOI somebody wants to see. */
+	update_vectors(io);
 	if ((rte & RTE_LEVEL) && (io->lines & BIT(pin)))
 		service(io, pin);
 }
@@ -251,7 +263,6 @@ static void write_reg(struct pvhv_ioapic *io, u32 value)
 	if (io->ioregsel < REG_TABLE || index / 2 >= PVHV_NR_GSI_PINS)
 		return;
 	write_rte(io, index / 2, index % 2, value);
-	update_vectors(io);
 }
 
 static int ioapic_read(struct pvhv_vcpu *vcpu, struct pvhv_io_dev *dev, u64 addr,

@@ -35,7 +35,8 @@ static int deliverable(struct pvhv_lapic *l)
 {
 	int vector;
 
-	if (!READ_ONCE(l->irr_maybe) || lapic_mode(l) == LAPIC_OFF)
+	if (!READ_ONCE(l->irr_maybe) || lapic_mode(l) == LAPIC_OFF ||
+	    unlikely(l->vcpu->virtual_apic))
 		return -1;
 	/* Something waits: the guest's next EOI must be seen. */
 	if (unlikely(l->pv_eoi_set))
@@ -92,6 +93,12 @@ int pvhv_irq_peek(struct pvhv_vcpu *vcpu)
 	return deliverable(l);
 }
 
+bool pvhv_irq_waits(struct pvhv_vcpu *vcpu)
+{
+	return pvhv_irq_peek(vcpu) >= 0 ||
+	       (vcpu->virtual_apic && lapic_virtual_peek(vcpu->lapic) >= 0);
+}
+
 int pvhv_irq_ack(struct pvhv_vcpu *vcpu)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
@@ -123,6 +130,16 @@ int pvhv_irq_ack(struct pvhv_vcpu *vcpu)
 	return vector;
 }
 
+void lapic_tell_eoi(struct pvhv_lapic *l, u8 vector)
+{
+	if (likely(!test_bit(vector, l->eoi_vectors)))
+		return;
+	if (l->vcpu->vm->irqchip_split)
+		lapic_split_eoi(l, vector);
+	else
+		pvhv_ioapic_eoi(l->vcpu->vm, vector, test_bit(vector, l->tmr));
+}
+
 void lapic_eoi(struct pvhv_lapic *l)
 {
 	int vector = l->isr_top;
@@ -134,12 +151,7 @@ void lapic_eoi(struct pvhv_lapic *l)
 	WRITE_ONCE(l->isr_top, --l->isr_count ? lapic_highest(l->isr) : -1);
 	if (READ_ONCE(l->irr_maybe))
 		l->vcpu->event_check = true;
-	if (likely(!test_bit(vector, l->eoi_vectors)))
-		return;
-	if (l->vcpu->vm->irqchip_split)
-		lapic_split_eoi(l, vector);
-	else
-		pvhv_ioapic_eoi(l->vcpu->vm, vector, test_bit(vector, l->tmr));
+	lapic_tell_eoi(l, vector);
 }
 
 /* ----------------------------------------------------------- arrivals -- */
@@ -212,6 +224,7 @@ static void write_eoi(struct pvhv_lapic *l)
 {
 	if (unlikely(l->pv_eoi_set))
 		lapic_pv_eoi_collect(l);
+	lapic_take_back(l);
 	lapic_eoi(l);
 }
 
@@ -368,15 +381,18 @@ static int reg_read(struct pvhv_lapic *l, u32 offset, u32 *value)
 		*value = x2apic ? lapic_x2apic_ldr(l->vcpu->id) : lapic_reg(l, APIC_LDR);
 		return 0;
 	case APIC_PROCPRI:
+		lapic_take_back(l);
 		*value = lapic_ppr(l);
 		return 0;
 	case APIC_ISR ... APIC_ISR + 0x70:
+		lapic_take_back(l);
 		*value = vector_word(l->isr, (offset - APIC_ISR) >> 4);
 		return 0;
 	case APIC_TMR ... APIC_TMR + 0x70:
 		*value = vector_word(l->tmr, (offset - APIC_TMR) >> 4);
 		return 0;
 	case APIC_IRR ... APIC_IRR + 0x70:
+		lapic_take_back(l);
 		*value = vector_word(l->irr, (offset - APIC_IRR) >> 4);
 		return 0;
 	case APIC_TMCCT:
@@ -532,7 +548,7 @@ unsigned int pvhv_lapic_tpr_blocks(struct pvhv_vcpu *vcpu)
 	struct pvhv_lapic *l = vcpu->lapic;
 	int irr;
 
-	if (!l || !READ_ONCE(l->irr_maybe))
+	if (!l || !READ_ONCE(l->irr_maybe) || vcpu->virtual_apic)
 		return 0;
 	irr = lapic_highest(l->irr);
 	if (irr < 0 || irr >> 4 > (int)(lapic_reg(l, APIC_TASKPRI) >> 4) ||

@@ -6,7 +6,8 @@
  * own, or an ioctl on it); "any" is every context up to a hard interrupt, by
  * atomic operations only. No lock guards delivery: a sender sets the IRR bit,
  * then irr_maybe, then the request; the owner clears irr_maybe before it clears
- * the bit, and sets it again when another bit is left.
+ * the bit, and sets it again when another bit is left. What a virtual APIC
+ * changes in this: lapic_virtual.c.
  */
 #ifndef PVHV_LAPIC_H
 #define PVHV_LAPIC_H
@@ -53,6 +54,8 @@ struct pvhv_lapic {
 	int isr_top;				/* owner: highest in ISR, -1 */
 	unsigned int isr_count;			/* owner */
 	u8 mode;			/* enum lapic_mode; owner writes */
+	bool can_virtual;		/* hardware can work on it: constant */
+	bool lent;			/* owner: and has ISR, and what it knows of IRR */
 	bool pv_eoi_enabled;		/* owner */
 	bool pv_eoi_set;		/* owner: the guest's bit may be set */
 	u64 pv_eoi_gpa;			/* owner */
@@ -67,18 +70,18 @@ struct pvhv_lapic {
 	unsigned long esr_pending;		/* any: errors since ESR's write */
 
 	struct lapic_timer timer;
-	/* The other registers, by offset / 16; owner writes, any reads. */
-	u32 regs[KVM_APIC_REG_SIZE / 16];
+	/* The other registers, laid out as in the xAPIC page; owner writes, any reads. */
+	u32 *regs;
 };
 
 static inline u32 lapic_reg(const struct pvhv_lapic *l, u32 offset)
 {
-	return READ_ONCE(l->regs[offset >> 4]);
+	return READ_ONCE(l->regs[offset >> 2]);
 }
 
 static inline void lapic_set_reg(struct pvhv_lapic *l, u32 offset, u32 value)
 {
-	WRITE_ONCE(l->regs[offset >> 4], value);
+	WRITE_ONCE(l->regs[offset >> 2], value);
 }
 
 static inline bool lapic_sw_enabled(const struct pvhv_lapic *l)
@@ -124,7 +127,17 @@ void lapic_post(struct pvhv_lapic *l, u8 vector, bool level, const struct pvhv_v
 int lapic_local_deliver(struct pvhv_lapic *l, u32 lvt, const struct pvhv_vcpu *src); /* 1: taken */
 void lapic_error(struct pvhv_lapic *l, u32 bit);
 void lapic_eoi(struct pvhv_lapic *l);
+void lapic_tell_eoi(struct pvhv_lapic *l, u8 vector);	/* whom it concerns */
 void lapic_recount(struct pvhv_lapic *l);	/* after bulk changes of ISR, IRR */
+
+/* lapic_virtual.c: the owner, before it looks at ISR or IRR, or sets them */
+void lapic_take_back_lent(struct pvhv_lapic *l);
+static inline void lapic_take_back(struct pvhv_lapic *l)
+{
+	if (unlikely(l->lent))
+		lapic_take_back_lent(l);
+}
+int lapic_virtual_peek(struct pvhv_lapic *l);
 
 /* split.c: */
 void lapic_split_eoi(struct pvhv_lapic *l, u8 vector);

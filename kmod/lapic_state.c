@@ -26,7 +26,8 @@ static void reset_registers(struct pvhv_lapic *l)
 	struct pvhv_vm *vm = l->vcpu->vm;
 	u32 offset, id = lapic_reg(l, APIC_ID);
 
-	memset(l->regs, 0, sizeof(l->regs));
+	l->lent = false;
+	memset(l->regs, 0, KVM_APIC_REG_SIZE);
 	lapic_set_reg(l, APIC_ID, id);
 	lapic_set_reg(l, APIC_LVR, LAPIC_VERSION);
 	lapic_set_reg(l, APIC_DFR, APIC_DFR_FLAT);
@@ -55,6 +56,14 @@ int pvhv_lapic_create(struct pvhv_vcpu *vcpu)
 	l = kzalloc(sizeof(*l), GFP_KERNEL_ACCOUNT);
 	if (!l)
 		return -ENOMEM;
+	l->regs = vcpu->be->apic ? vcpu->be->apic->page(vcpu) : NULL;
+	l->can_virtual = l->regs;
+	if (!l->regs)
+		l->regs = kzalloc(KVM_APIC_REG_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!l->regs) {
+		kfree(l);
+		return -ENOMEM;
+	}
 	l->vcpu = vcpu;
 	l->isr_top = -1;
 	l->eoi_vectors = vcpu->vm->irqchip_split ? l->tmr : pvhv_ioapic_vectors(vcpu->vm);
@@ -70,6 +79,8 @@ void pvhv_lapic_free(struct pvhv_vcpu *vcpu)
 	if (!vcpu->lapic)
 		return;
 	lapic_timer_free(vcpu->lapic);
+	if (!vcpu->lapic->can_virtual)
+		kfree(vcpu->lapic->regs);
 	kfree(vcpu->lapic);
 	vcpu->lapic = NULL;
 }
@@ -79,6 +90,7 @@ static void set_mode(struct pvhv_lapic *l, u64 base)
 	l->vcpu->apic_base = base;
 	WRITE_ONCE(l->mode, base_mode(base));
 	lapic_map_update(l->vcpu->vm);
+	pvhv_lapic_choose_virtual(l->vcpu);
 	l->vcpu->event_check = true;
 }
 
@@ -208,6 +220,7 @@ long pvhv_ioctl_get_lapic(void *obj, void *data, unsigned long arg)
 	if (!l)
 		return -EINVAL;
 	pvhv_lapic_sync_pv_eoi_from_guest(vcpu);
+	lapic_take_back(l);
 	x2apic = l->mode == LAPIC_X2APIC;
 	memset(s, 0, sizeof(*s));
 	for (i = 0; i < ARRAY_SIZE(saved); i++)
@@ -246,6 +259,7 @@ long pvhv_ioctl_set_lapic(void *obj, void *data, unsigned long arg)
 		return -EINVAL;
 	/* What the guest did to the old state's EOI bit no longer matters. */
 	pvhv_lapic_sync_pv_eoi_from_guest(vcpu);
+	lapic_take_back(l);
 	lapic_timer_stop(l);
 	for (i = 0; i < ARRAY_SIZE(saved); i++)
 		lapic_set_reg(l, saved[i].offset, take_reg(s, saved[i].offset) & saved[i].bits);

@@ -138,6 +138,8 @@ enum pvhv_exit_kind {
 	PVHV_EXIT_RDPMC,
 	PVHV_EXIT_SHUTDOWN,	/* triple fault */
 	PVHV_EXIT_FAIL_ENTRY,	/* hardware refused the state */
+	PVHV_EXIT_APIC_EOI,	/* virtual APIC: it has ended a vector that somebody waits for */
+	PVHV_EXIT_APIC_WRITE,	/* virtual APIC: the guest has written a register */
 	PVHV_EXIT_UNKNOWN,	/* exit code in hw_reason */
 	PVHV_NR_EXITS
 };
@@ -174,6 +176,7 @@ struct pvhv_exit {
 			u8 gpr;
 			bool write;
 		} cr;
+		u32 apic;	/* vector, or offset of the register */
 	};
 };
 
@@ -226,6 +229,7 @@ struct pvhv_vcpu {
 	int srcu_idx;
 	bool event_check;		/* the vCPU's own REQ_EVENT, not atomic */
 	bool pic_in_user;		/* no in-kernel PIC: constant */
+	bool virtual_apic;		/* hardware works on its LAPIC: lapic_virtual.c */
 	bool ends_at_deadline;		/* enter() comes back at enter_until: constant */
 	s16 extint;			/* split irqchip: the PIC's vector, or PVHV_NO_EXTINT */
 	bool fpu_loaded;		/* guest FPU is current's */
@@ -439,6 +443,18 @@ struct pvhv_vm {
 	void *backend_data;
 };
 
+/* Hardware that works on a LAPIC while its guest runs; lapic_virtual.c is the other side. */
+struct pvhv_apic_ops {
+	/* Where it wants the registers, of KVM_APIC_REG_SIZE; NULL: this host has no such hardware. */
+	void *(*page)(struct pvhv_vcpu *vcpu);
+	void (*switch_on)(struct pvhv_vcpu *vcpu, bool on);
+	/* The highest vector that is requested, and above that, shifted by 8, in service. */
+	u16 (*get_status)(struct pvhv_vcpu *vcpu);
+	void (*set_status)(struct pvhv_vcpu *vcpu, u16 status);
+	/* Vectors whose end is PVHV_EXIT_APIC_EOI. */
+	void (*set_eoi_exits)(struct pvhv_vcpu *vcpu, const unsigned long *vectors);
+};
+
 /*
  * A backend: everything that differs between AMD-V, VT-x and ring-3 guests.
  * All functions are mandatory. "vcpu loaded" means between load and put, on
@@ -448,6 +464,7 @@ struct pvhv_backend {
 	const char *name;
 	u8 hypercall[3];	/* the instruction: VMCALL or VMMCALL */
 	const struct pvhv_tdp_format *tdp;
+	const struct pvhv_apic_ops *apic;	/* NULL: none */
 
 	/* Module life: is the hardware there (-ENODEV: no; logs why). */
 	int (*probe)(void);
@@ -904,6 +921,8 @@ void pvhv_pulse_irq(struct pvhv_vm *vm, int source, u32 gsi);
 int pvhv_irq_peek(struct pvhv_vcpu *vcpu);
 /* After peek gave one: take it, ISR set. The vector (spurious: it fell). */
 int pvhv_irq_ack(struct pvhv_vcpu *vcpu);
+/* Does one wait, in hardware's hands or here, that nothing but the guest's IF may hold back? */
+bool pvhv_irq_waits(struct pvhv_vcpu *vcpu);
 
 /* split.c: interrupt controllers in userspace */
 int pvhv_split_irqchip(struct pvhv_vm *vm, u64 nr_pins);	/* vm->lock; 0 or -errno */
@@ -931,6 +950,12 @@ int pvhv_pic_peek(struct pvhv_vm *vm);	/* the vector INTA would give */
 int pvhv_pic_ack(struct pvhv_vm *vm);
 void pvhv_pic_get(struct pvhv_vm *vm, bool slave, struct kvm_pic_state *state);
 void pvhv_pic_set(struct pvhv_vm *vm, bool slave, const struct kvm_pic_state *state);
+
+/* lapic_virtual.c: the vCPU's thread, the first two under srcu or in its creation */
+void pvhv_lapic_choose_virtual(struct pvhv_vcpu *vcpu);	/* what it depends on changed */
+int pvhv_lapic_eoi_made(struct pvhv_vcpu *vcpu, u8 vector);	/* after the exits */
+int pvhv_lapic_write_made(struct pvhv_vcpu *vcpu, u32 offset);
+void pvhv_lapic_lend(struct pvhv_vcpu *vcpu);	/* before an entry, with virtual_apic */
 
 /* lapic.c, lapic_state.c, lapic_timer.c, lapic_ipi.c, lapic_pv.c: */
 struct pvhv_apic_msg {		/* an interrupt message on its way to LAPICs */

@@ -170,15 +170,16 @@ static void on_irq(struct guest_regs *regs)
 static void guest_everything(uint64_t arg)
 {
 	guest_handlers[VEC] = on_irq;
-	x2apic_enable();
+	/* In xAPIC mode; in the other one hardware may deliver and end interrupts unseen */
 	apic_enable();
+	apic_icr(ICR_SELF | ICR_ASSERT | VEC, 0);
+	sti_nop_cli();
+	x2apic_enable();
 	guest_cpuid(0, 0);
 	outb(0x2f0, 1);
 	*(volatile uint32_t *)MMIO_HOLE = 1;
 	hypercall4(12345, 0, 0, 0, 0);
 	wrmsr(MSR_TSC_DEADLINE, 0);
-	apic_icr(ICR_SELF | ICR_ASSERT | VEC, 0);
-	sti_nop_cli();
 	ioapic_set_redir(20, VEC);
 	GUEST_SYNC(1);
 	sti_hlt_cli();

@@ -190,6 +190,28 @@ static void self(uint32_t vector)
 	apic_icr(ICR_SELF | ICR_ASSERT | vector, 0);
 }
 
+/* Where hardware ends interrupts by itself there is nothing to help it with */
+static volatile bool eoi_exits;
+
+static void guest_eois(uint64_t x2)
+{
+	if (x2)
+		x2apic_enable();
+	apic_enable();
+	/* apic_eoi() would read the mode, which exits */
+	for (int i = 0; i < 200; i++)
+		x2 ? wrmsr(X2APIC_MSR(APIC_EOI), 0) : xapic_write(APIC_EOI, 0);
+}
+
+static void look_at_eoi(uint64_t x2)
+{
+	vm = vm_create(VM_IRQCHIP);
+	vcpu = vcpu_add(vm, 0, guest_eois, x2);
+	vcpu_run_done(vcpu);
+	eoi_exits = vcpu_stat(vcpu, "exits") >= 200;
+	vm_destroy(vm);
+}
+
 static void guest_eoi(uint64_t x2)
 {
 	if (x2)
@@ -207,7 +229,7 @@ static void guest_eoi(uint64_t x2)
 		}
 		GUEST_ASSERT(!apic_bit(APIC_ISR, VEC));
 	}
-	GUEST_ASSERT(without_exit > 0);
+	GUEST_ASSERT(without_exit > 0 || !eoi_exits);
 	/* two at once: the lower one must come after the higher one's EOI, however that is done */
 	guest_handlers[VEC] = guest_handlers[VEC + 0x10] = on_pv_eoi_quiet;
 	for (int i = 0; i < 20; i++) {
@@ -227,6 +249,7 @@ static void test_pv_eoi(void)
 {
 	on_tcg = host_is_tcg();
 	for (uint64_t x2 = 0; x2 < 2; x2++) {
+		look_at_eoi(x2);
 		without_exit = eoi_word = 0;
 		vm = vm_create(VM_IRQCHIP);
 		vcpu = vcpu_add(vm, 0, guest_eoi, x2);
@@ -274,6 +297,7 @@ static void test_pv_eoi_away(void)
 	for (uint64_t x2 = 0; x2 < 2; x2++) {
 		uint32_t seen = without_exit = 0;
 
+		look_at_eoi(x2);
 		vm = vm_create(VM_IRQCHIP);
 		vm_add_slot(vm, 5, 0, AWAY, PAGE_SIZE, page);
 		vcpu = vcpu_add(vm, 0, guest_eoi_away, x2);
@@ -285,7 +309,7 @@ static void test_pv_eoi_away(void)
 			seen = without_exit;
 		}
 		vcpu_run_done(vcpu);
-		ASSERT_GE(seen, ROUNDS / 3);
+		ASSERT_GE(seen, eoi_exits ? ROUNDS / 3 : 0);
 		vm_destroy(vm);
 	}
 }

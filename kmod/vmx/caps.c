@@ -26,6 +26,10 @@ static unsigned int vmx_slice_us;
 module_param(vmx_slice_us, uint, 0444);
 MODULE_PARM_DESC(vmx_slice_us, "longest stay in a guest without an exit, 0: no limit (for emulators)");
 
+static bool vmx_virtual_apic = true;
+module_param(vmx_virtual_apic, bool, 0444);
+MODULE_PARM_DESC(vmx_virtual_apic, "have interrupts delivered and ended by hardware where it can");
+
 /* "Bits that are 1 in the lower half must be 1, bits that are 0 in the upper must be 0" (A.3.1). */
 struct controls {
 	u32 msr, true_msr;	/* the latter where VMX_BASIC says so */
@@ -60,7 +64,8 @@ static const struct controls controls[] = {
 		.optional = SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENABLE_VPID |
 			    SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP |
 			    SECONDARY_EXEC_ENABLE_INVPCID | PVHV_SECONDARY_EXEC_XSAVES |
-			    SECONDARY_EXEC_ENABLE_PML | SECONDARY_EXEC_TSC_SCALING,
+			    SECONDARY_EXEC_ENABLE_PML | SECONDARY_EXEC_TSC_SCALING |
+			    VMX_VIRTUAL_APIC,
 		.what = "extended page tables and unrestricted guests",
 		.to = &vmx_caps.proc2,
 	}, {
@@ -115,6 +120,13 @@ static void probe_misc(void)
 	vmx_caps.slice = mul_u64_u32_div(tsc_khz, vmx_slice_us, USEC_PER_MSEC);
 	vmx_caps.longest_stay = vmx_caps.slice ?
 		clamp_t(u64, vmx_caps.slice >> vmx_caps.timer_shift, 1, U32_MAX) : U32_MAX;
+}
+
+static void probe_apic(void)
+{
+	if (!vmx_virtual_apic || !(vmx_caps.proc & CPU_BASED_TPR_SHADOW) ||
+	    (vmx_caps.proc2 & VMX_VIRTUAL_APIC) != VMX_VIRTUAL_APIC)
+		vmx_caps.proc2 &= ~VMX_VIRTUAL_APIC;
 }
 
 static int probe_ept(struct pvhv_tdp_format *ept)
@@ -188,6 +200,7 @@ int vmx_probe_caps(struct pvhv_tdp_format *ept)
 	r = probe_ept(ept);
 	if (r)
 		return r;
+	probe_apic();
 	probe_l1tf();
 	probe_misc();
 	return 0;

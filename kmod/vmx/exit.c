@@ -228,6 +228,14 @@ void vmx_normalise_exit(struct pvhv_vcpu *vcpu, u32 reason)
 		vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_NMI_WINDOW_EXITING, false);
 		e->kind = PVHV_EXIT_NMI_WINDOW;
 		break;
+	case EXIT_REASON_EOI_INDUCED:
+		e->kind = PVHV_EXIT_APIC_EOI;
+		e->apic = e->hw_info[0] & 0xff;
+		break;
+	case EXIT_REASON_APIC_WRITE:
+		e->kind = PVHV_EXIT_APIC_WRITE;
+		e->apic = e->hw_info[0] & APIC_ACCESS_OFFSET;
+		break;
 	case EXIT_REASON_TPR_BELOW_THRESHOLD:	/* vmx_save_tpr() has seen it */
 		break;
 	case EXIT_REASON_PML_FULL:	/* emptied by vmx_enter() */

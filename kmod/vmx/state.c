@@ -263,14 +263,22 @@ void vmx_load_tpr(struct pvhv_vcpu *vcpu)
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
 	u8 class = pvhv_lapic_get_tpr(vcpu);
 
-	*hw_tpr(vmx) = class << 4;
+	/* Where it is the LAPIC's own page it is there. */
+	if (!vmx_has_virtual_apic())
+		*hw_tpr(vmx) = class << 4;
+	vmx->tpr_before = *hw_tpr(vmx);
 	/* An entry wants it not to be below already (SDM 27.2.1.1). */
 	vmx_set(vmx, VMX_TPR_THRESHOLD, min(vmx->tpr_threshold, class));
 }
 
 void vmx_save_tpr(struct pvhv_vcpu *vcpu)
 {
-	pvhv_lapic_set_tpr(vcpu, *hw_tpr(to_vmx(vcpu)) >> 4 & 0xf);
+	u8 tpr = *hw_tpr(to_vmx(vcpu));
+
+	if (!vmx_has_virtual_apic())
+		pvhv_lapic_set_tpr(vcpu, tpr >> 4);
+	else if (tpr < to_vmx(vcpu)->tpr_before)
+		vcpu->event_check = true;
 }
 
 static void sync_debug_registers(struct pvhv_vcpu *vcpu)
@@ -316,7 +324,7 @@ void vmx_sync(struct pvhv_vcpu *vcpu, u32 what)
 	if (what & PVHV_SYNC_TSC)
 		sync_tsc(vcpu);
 	if (what & PVHV_SYNC_MSRS)
-		vmx_choose_msr_bitmap(vcpu);
+		vmx_filter_msrs(vcpu);
 	if (what & PVHV_SYNC_CPUID)
 		sync_features(vcpu);
 	if ((what & PVHV_SYNC_TPR) && unlikely(to_vmx(vcpu)->tpr_lent))

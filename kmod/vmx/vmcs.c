@@ -120,6 +120,8 @@ int vmx_vmcs_alloc(struct vmx_vcpu *vmx)
 		vmx->dirty &= ~BIT_ULL(VMX_TSC_MULTIPLIER);
 	if (!vmx->apic_page)
 		vmx->dirty &= ~BIT_ULL(VMX_TPR_THRESHOLD);
+	if (!vmx_has_virtual_apic())
+		vmx->dirty &= ~BIT_ULL(VMX_INTR_STATUS);
 	return 0;
 }
 
@@ -176,6 +178,7 @@ static const u16 encodings[VMX_NR_FIELDS] = {
 	[VMX_ENTRY_EVENT] = VM_ENTRY_INTR_INFO_FIELD,
 	[VMX_ENTRY_ERROR] = VM_ENTRY_EXCEPTION_ERROR_CODE,
 	[VMX_TPR_THRESHOLD] = TPR_THRESHOLD,
+	[VMX_INTR_STATUS] = GUEST_INTR_STATUS,
 };
 
 static u64 read_field(struct vmx_vcpu *vmx, enum vmx_field f)

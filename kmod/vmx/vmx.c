@@ -94,7 +94,8 @@ static void init_controls(struct pvhv_vcpu *vcpu)
 		proc &= ~(CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING);
 	if (disabled & KVM_X86_DISABLE_EXITS_PAUSE)
 		proc2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
-	proc2 &= ~SECONDARY_EXEC_TSC_SCALING;	/* vmx_sync() */
+	proc2 &= ~(SECONDARY_EXEC_TSC_SCALING /* vmx_sync() */ |
+		   VMX_VIRTUAL_APIC /* vmx_apic_ops */);
 	if (!vmx->vpid)
 		proc2 &= ~SECONDARY_EXEC_ENABLE_VPID;
 	vmx_set(vmx, VMX_PROC_CONTROLS, proc);
@@ -105,7 +106,7 @@ static void init_controls(struct pvhv_vcpu *vcpu)
 		/* These two can loop for ever in microcode while delivered. */
 		BIT(X86_TRAP_AC) | BIT(X86_TRAP_DB));
 	vmx_lend_debug_registers(vcpu, false);
-	vmx_set(vmx, VMX_MSR_BITMAP, vmx_msr_bitmap_pa());
+	vmx_use_msr_bitmap(vmx);
 }
 
 static int vmx_vcpu_init(struct pvhv_vcpu *vcpu)
@@ -353,6 +354,8 @@ static void prepare(struct pvhv_vcpu *vcpu)
 		vmx_load_tpr(vcpu);
 	if (vmx_caps.longest_stay)
 		set_timer(vcpu);
+	if (unlikely(vmx->eoi_exits_dirty))
+		vmx_write_eoi_exits(vmx);
 	if (vmx->dirty)
 		vmx_write_dirty(vmx);
 	guest_field(&vmx->hw_rip, GUEST_RIP, vcpu->rip - vmx->rip_back);
@@ -410,6 +413,13 @@ static void put_rip_right(struct pvhv_vcpu *vcpu, u32 reason)
 	vmx->rip_back = 0;
 }
 
+/* Exits after an instruction: a single step that waits behind one is due. */
+static bool trap_like(u16 reason)
+{
+	return reason == EXIT_REASON_INIT_SIGNAL || reason == EXIT_REASON_TPR_BELOW_THRESHOLD ||
+	       reason == EXIT_REASON_EOI_INDUCED || reason == EXIT_REASON_APIC_WRITE;
+}
+
 static void vmx_enter(struct pvhv_vcpu *vcpu)
 {
 	struct vmx_vcpu *vmx = to_vmx(vcpu);
@@ -454,7 +464,7 @@ static void vmx_enter(struct pvhv_vcpu *vcpu)
 	vcpu->rflags = vmx->hw_rflags;
 	vcpu->cr3 = vmcs_read(GUEST_CR3);
 	vmx_learn(vmx, VMX_CR3, vcpu->cr3);
-	if (unlikely((vcpu->rflags & X86_EFLAGS_TF) && (u16)reason != EXIT_REASON_INIT_SIGNAL))
+	if (unlikely((vcpu->rflags & X86_EFLAGS_TF) && !trap_like(reason)))
 		vmx_forget_step(vcpu);
 	/* The end of an NMI handler is seen by looking; only injection begins one. */
 	if (unlikely(vcpu->nmi_masked))
@@ -483,6 +493,7 @@ const struct pvhv_backend pvhv_vmx_backend = {
 	.hypercall = { 0x0f, 0x01, 0xc1 },	/* VMCALL */
 
 	.tdp = &vmx_ept_format,
+	.apic = &vmx_apic_ops,
 	.probe = vmx_probe,
 	.remove = vmx_remove,
 	.scales_tsc = vmx_scales_tsc,

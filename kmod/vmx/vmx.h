@@ -53,6 +53,7 @@ enum vmx_field {
 	VMX_ENTRY_EVENT,
 	VMX_ENTRY_ERROR,
 	VMX_TPR_THRESHOLD,
+	VMX_INTR_STATUS,
 	VMX_NR_FIELDS
 };
 
@@ -61,7 +62,8 @@ enum vmx_segment_part { VMX_SELECTOR, VMX_BASE, VMX_LIMIT, VMX_ACCESS };
 /* What may differ after any exit: all that the guest changes by itself. */
 #define VMX_GUEST_CHANGES							\
 	(GENMASK_ULL(VMX_SYSENTER_EIP, VMX_SEGMENTS) | BIT_ULL(VMX_CR3) |	\
-	 GENMASK_ULL(VMX_PDPTE3, VMX_INTERRUPTIBILITY) | BIT_ULL(VMX_ENTRY_EVENT))
+	 GENMASK_ULL(VMX_PDPTE3, VMX_INTERRUPTIBILITY) | BIT_ULL(VMX_ENTRY_EVENT) |	\
+	 BIT_ULL(VMX_INTR_STATUS))
 
 /* One host CPU. */
 struct vmx_cpu {
@@ -85,7 +87,7 @@ struct vmx_vcpu {
 
 	struct page *vmcs;
 	struct page *write_log;		/* page-modification log; NULL: none */
-	struct page *apic_page;		/* virtual-APIC page, for its TPR; NULL: none */
+	struct page *apic_page;		/* virtual-APIC page, perhaps for its TPR only; NULL: none */
 	u64 vmcs_pa;
 	struct list_head link;		/* vmx_cpu.active */
 	int vmcs_cpu;			/* where it is active; -1: nowhere */
@@ -95,11 +97,17 @@ struct vmx_vcpu {
 	bool dr_lent;			/* MOV DR does not exit during this entry */
 	bool tpr_lent;			/* MOV CR8 does not exit any more */
 	u8 tpr_threshold;		/* with it: exit when TPR's class is below */
+	u8 tpr_before;			/* the entry */
+	bool x2apic_direct;		/* its MSRs, as far as hardware has them */
+	bool msrs_filtered;
+	bool eoi_exits_dirty;
 	bool irq_as_int_n;		/* how the last interrupt went in */
 	u8 rip_back;			/* by how much this entry's RIP is before the guest's */
 	u16 vpid;			/* 0: none */
 	u64 eptp;
 	u64 slice_end;			/* TSC, with vmx_caps.slice; 0: not begun */
+
+	unsigned long eoi_exits[256 / BITS_PER_LONG];
 
 	u64 known, dirty;		/* bits of enum vmx_field */
 	u64 field[VMX_NR_FIELDS];
@@ -137,6 +145,16 @@ struct vmx_caps {
 	bool perf;		/* the host has performance counters */
 };
 extern struct vmx_caps vmx_caps;
+
+/* A virtual APIC's controls; all of them, or it is not used. */
+#define VMX_VIRTUAL_APIC	(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |	\
+				 SECONDARY_EXEC_APIC_REGISTER_VIRT |		\
+				 SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)
+
+static inline bool vmx_has_virtual_apic(void)
+{
+	return vmx_caps.proc2 & SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
+}
 
 static inline enum vmx_field vmx_segment_field(int seg, enum vmx_segment_part part)
 {
@@ -247,11 +265,15 @@ void vmx_lend_tpr(struct pvhv_vcpu *vcpu);
 void vmx_load_tpr(struct pvhv_vcpu *vcpu);	/* before an entry, with tpr_lent */
 void vmx_save_tpr(struct pvhv_vcpu *vcpu);	/* after the exit */
 
+/* apicv.c: */
+extern const struct pvhv_apic_ops vmx_apic_ops;
+void vmx_write_eoi_exits(struct vmx_vcpu *vmx);	/* before an entry, with eoi_exits_dirty */
+
 /* permissions.c: the MSR bitmaps, shared by all vCPUs */
 int vmx_permissions_init(void);
 void vmx_permissions_exit(void);
-u64 vmx_msr_bitmap_pa(void);
-void vmx_choose_msr_bitmap(struct pvhv_vcpu *vcpu);	/* the VM's filter may need all exits */
+void vmx_use_msr_bitmap(struct vmx_vcpu *vmx);	/* by msrs_filtered and x2apic_direct */
+void vmx_filter_msrs(struct pvhv_vcpu *vcpu);	/* the VM's filter may need all exits */
 
 /*
  * enter.S: one entry, until one exit; interrupts off on both sides. Nonzero:

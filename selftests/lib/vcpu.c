@@ -387,6 +387,33 @@ uint64_t vcpu_get_msr(struct vcpu *vcpu, uint32_t index)
 	return msrs.entry.data;
 }
 
+uint64_t vcpu_stat(struct vcpu *vcpu, const char *name)
+{
+	int fd = ASSERT_OK(ioctl(vcpu->fd, KVM_GET_STATS_FD, 0));
+	struct kvm_stats_header h;
+	struct {
+		struct kvm_stats_desc head;
+		char name[128];
+	} desc;
+	uint64_t value = 0;
+	unsigned int i;
+
+	ASSERT_EQ(pread(fd, &h, sizeof(h), 0), sizeof(h));
+	ASSERT_LE(h.name_size, sizeof(desc.name));
+	for (i = 0; i < h.num_desc; i++) {
+		size_t size = sizeof(desc.head) + h.name_size;
+
+		ASSERT_EQ(pread(fd, &desc, size, h.desc_offset + i * size), size);
+		if (!strncmp(desc.name, name, h.name_size))
+			break;
+	}
+	if (i == h.num_desc)
+		FAIL("there is no statistic %s", name);
+	ASSERT_EQ(pread(fd, &value, sizeof(value), h.data_offset + desc.head.offset), sizeof(value));
+	close(fd);
+	return value;
+}
+
 static void nothing(int sig)
 {
 	(void)sig;

@@ -128,6 +128,7 @@ void vcpu_run_exit(struct vcpu *vcpu, uint32_t reason);		/* must come to this ex
 void vcpu_complete_io(struct vcpu *vcpu);			/* finish a pending exit without running the guest */
 void vcpu_set_msr(struct vcpu *vcpu, uint32_t index, uint64_t value);
 uint64_t vcpu_get_msr(struct vcpu *vcpu, uint32_t index);
+uint64_t vcpu_stat(struct vcpu *vcpu, const char *name);	/* of KVM_GET_STATS_FD */
 const char *exit_name(uint32_t reason);
 
 /* vcpu.c: threads */

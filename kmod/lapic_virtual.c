@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * lapic_virtual.c - a LAPIC that hardware works on while the guest runs
+ * (virtual APIC): it delivers interrupts, ends them, and answers reads of
+ * registers without an exit.
+ *  1. when it does,
+ *  2. lending it the state, and taking it back,
+ *  3. what it leaves to be done: EOIs that somebody waits for, and writes.
+ *
+ * The registers lie in the page that hardware reads, always. ISR and IRR do not:
+ * while lent, ISR and the interrupts that hardware knows of (the virtual IRR) are
+ * in the page, l->isr is empty, and l->irr has what arrived since. Before an
+ * entry the owner moves that over. It takes all back when it needs to look, and
+ * lends it again before the next entry. What arrives while the guest runs comes
+ * with a request, as always, which ends its stay.
+ */
+#include <linux/string.h>
+
+#include "lapic.h"
+#include "trace.h"
+
+/* Guest interrupt status: SDM 25.4.2. */
+#define STATUS_SERVICING	8	/* shift */
+
+/* --- 1. when --- */
+
+void pvhv_lapic_choose_virtual(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_lapic *l = vcpu->lapic;
+	bool on;
+
+	if (!l || !l->can_virtual)
+		return;
+	/* A debugger that keeps interrupts away: hardware would let them in. */
+	on = l->mode == LAPIC_X2APIC && !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ);
+	if (on == vcpu->virtual_apic)
+		return;
+	pvhv_lapic_sync_pv_eoi_from_guest(vcpu);
+	lapic_take_back(l);
+	vcpu->virtual_apic = on;
+	vcpu->be->apic->switch_on(vcpu, on);
+	vcpu->event_check = true;
+}
+
+/* --- 2. the state --- */
+
+static u32 *vector_reg(const struct pvhv_lapic *l, u32 offset, unsigned int i)
+{
+	return &l->regs[(offset >> 2) + 4 * i];
+}
+
+static unsigned long word_of(const struct pvhv_lapic *l, u32 offset, unsigned int i)
+{
+	return *vector_reg(l, offset, 2 * i) | (u64)*vector_reg(l, offset, 2 * i + 1) << 32;
+}
+
+static void set_word(struct pvhv_lapic *l, u32 offset, unsigned int i, unsigned long word)
+{
+	*vector_reg(l, offset, 2 * i) = word;
+	*vector_reg(l, offset, 2 * i + 1) = word >> 32;
+}
+
+static int highest(const struct pvhv_lapic *l, u32 offset)
+{
+	int i;
+
+	for (i = LAPIC_WORDS - 1; i >= 0; i--) {
+		unsigned long word = word_of(l, offset, i);
+
+		if (word)
+			return i * BITS_PER_LONG + __fls(word);
+	}
+	return -1;
+}
+
+/* Handed over: when the guest takes them nobody sees. */
+static void trace_moved(u32 id, unsigned long word, unsigned int first)
+{
+	unsigned int bit;
+
+	for_each_set_bit(bit, &word, BITS_PER_LONG)
+		trace_pvhv_inj_irq(id, first + bit, false);
+}
+
+/* All that is in l->irr to the page; the highest of it, or highest so far. */
+static int move_irr(struct pvhv_lapic *l, int top)
+{
+	unsigned long word;
+	unsigned int i;
+
+	/* See lapic.h for the order. */
+	WRITE_ONCE(l->irr_maybe, false);
+	smp_mb();
+	for (i = 0; i < LAPIC_WORDS; i++) {
+		if (!READ_ONCE(l->irr[i]))
+			continue;
+		word = xchg(&l->irr[i], 0);
+		l->vcpu->stat.irq_injections += hweight_long(word);
+		if (trace_pvhv_inj_irq_enabled())
+			trace_moved(l->vcpu->id, word, i * BITS_PER_LONG);
+		set_word(l, APIC_IRR, i, word_of(l, APIC_IRR, i) | word);
+		set_word(l, APIC_TMR, i, READ_ONCE(l->tmr[i]));
+		top = max_t(int, top, i * BITS_PER_LONG + __fls(word));
+	}
+	return top;
+}
+
+void pvhv_lapic_lend(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_lapic *l = vcpu->lapic;
+	u16 status;
+	u8 waiting;
+	int i;
+
+	if (!l->lent) {
+		for (i = 0; i < LAPIC_WORDS; i++) {
+			set_word(l, APIC_ISR, i, l->isr[i]);
+			set_word(l, APIC_TMR, i, READ_ONCE(l->tmr[i]));
+		}
+		status = max(l->isr_top, 0) << STATUS_SERVICING;
+		memset(l->isr, 0, sizeof(l->isr));
+		WRITE_ONCE(l->isr_top, -1);
+		l->isr_count = 0;
+		l->lent = true;
+	} else {
+		status = vcpu->be->apic->get_status(vcpu);
+	}
+	if (READ_ONCE(l->irr_maybe)) {
+		waiting = move_irr(l, (u8)status);
+		status = (status & 0xff00) | waiting;
+	}
+	vcpu->be->apic->set_status(vcpu, status);
+	/* After the moved: who set a vector's bit there did so before it came. */
+	vcpu->be->apic->set_eoi_exits(vcpu, l->eoi_vectors);
+}
+
+void lapic_take_back_lent(struct pvhv_lapic *l)
+{
+	unsigned long word;
+	unsigned int i;
+
+	l->lent = false;
+	for (i = 0; i < LAPIC_WORDS; i++) {
+		l->isr[i] = word_of(l, APIC_ISR, i);
+		word = word_of(l, APIC_IRR, i);
+		if (!word)
+			continue;
+		set_word(l, APIC_IRR, i, 0);
+		l->vcpu->stat.irq_injections -= hweight_long(word);
+		atomic_long_or(word, (atomic_long_t *)&l->irr[i]);
+		WRITE_ONCE(l->irr_maybe, true);
+	}
+	WRITE_ONCE(l->isr_top, lapic_highest(l->isr));
+	l->isr_count = bitmap_weight(l->isr, 256);
+	l->vcpu->event_check = true;
+}
+
+/* The highest that waits for nothing but the guest's will to take interrupts, -1: none. */
+int lapic_virtual_peek(struct pvhv_lapic *l)
+{
+	int irr = max(lapic_highest(l->irr), highest(l, APIC_IRR));
+	int isr = max(l->lent ? highest(l, APIC_ISR) : l->isr_top, 0);
+
+	if (irr < 0 || (irr & 0xf0) <= max_t(int, isr & 0xf0, lapic_reg(l, APIC_TASKPRI) & 0xf0))
+		return -1;
+	return irr;
+}
+
+/* --- 3. what is left --- */
+
+int pvhv_lapic_eoi_made(struct pvhv_vcpu *vcpu, u8 vector)
+{
+	trace_pvhv_eoi(vcpu->id, vector);
+	lapic_tell_eoi(vcpu->lapic, vector);
+	return PVHV_RESUME;
+}
+
+/* Only what hardware will not have: an IPI to itself with an illegal vector. */
+int pvhv_lapic_write_made(struct pvhv_vcpu *vcpu, u32 offset)
+{
+	struct pvhv_lapic *l = vcpu->lapic;
+
+	if (offset != APIC_SELF_IPI)
+		return PVHV_SLOW;
+	lapic_write_icr(l, APIC_DEST_SELF | (lapic_reg(l, offset) & APIC_VECTOR_MASK), 0);
+	return PVHV_RESUME;
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * apicv.c - virtual APICs (SDM chapter 30) as lapic_virtual.c wants them, in
+ * x2APIC mode: the CPU delivers what is in the virtual-APIC page's IRR when
+ * the guest takes interrupts, and carries out EOI, TPR and self IPI by itself.
+ */
+#include <linux/mm.h>
+
+#include "vmx.h"
+
+static void *vmx_apic_page(struct pvhv_vcpu *vcpu)
+{
+	return vmx_has_virtual_apic() ? page_address(to_vmx(vcpu)->apic_page) : NULL;
+}
+
+static void vmx_apic_switch_on(struct pvhv_vcpu *vcpu, bool on)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+
+	vmx_switch(vmx, VMX_PROC2_CONTROLS, VMX_VIRTUAL_APIC, on);
+	/* These three come with it: the page's TPR is CR8. Else vmx_lend_tpr() begins anew. */
+	vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_TPR_SHADOW, on);
+	vmx_switch(vmx, VMX_PROC_CONTROLS,
+		   CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING, !on);
+	vmx->tpr_lent = false;
+	vmx_set(vmx, VMX_TPR_THRESHOLD, 0);
+	vmx->eoi_exits_dirty = on;
+	vmx->x2apic_direct = on;
+	vmx_use_msr_bitmap(vmx);
+}
+
+static u16 vmx_apic_get_status(struct pvhv_vcpu *vcpu)
+{
+	return vmx_get(to_vmx(vcpu), VMX_INTR_STATUS);
+}
+
+static void vmx_apic_set_status(struct pvhv_vcpu *vcpu, u16 status)
+{
+	vmx_set(to_vmx(vcpu), VMX_INTR_STATUS, status);
+}
+
+static void vmx_apic_set_eoi_exits(struct pvhv_vcpu *vcpu, const unsigned long *vectors)
+{
+	struct vmx_vcpu *vmx = to_vmx(vcpu);
+	unsigned long word;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vmx->eoi_exits); i++) {
+		word = READ_ONCE(vectors[i]);
+		if (vmx->eoi_exits[i] == word)
+			continue;
+		vmx->eoi_exits[i] = word;
+		vmx->eoi_exits_dirty = true;
+	}
+}
+
+void vmx_write_eoi_exits(struct vmx_vcpu *vmx)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vmx->eoi_exits); i++)
+		vmcs_write(EOI_EXIT_BITMAP0 + 2 * i, vmx->eoi_exits[i]);
+	vmx->eoi_exits_dirty = false;
+}
+
+const struct pvhv_apic_ops vmx_apic_ops = {
+	.page = vmx_apic_page,
+	.switch_on = vmx_apic_switch_on,
+	.get_status = vmx_apic_get_status,
+	.set_status = vmx_apic_set_status,
+	.set_eoi_exits = vmx_apic_set_eoi_exits,
+};
