@@ -4,11 +4,13 @@
  * processes that come and go, vector registers that hold something, and CPUs that wake each other and change their mappings; with
  * "disk=" records that are written one after the other, "record N" to block N, and read back.
  *
- *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more] [disk=DEVICE]
+ *   guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [first] [more] [disk=DEVICE]
+ *
+ * "first": the ticker goes before all other work, which may leave no time for that where a tick takes long.
  *
  * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB forks N vectors N hops N records N", where the gap is the
  * largest time between two ticks (which are to be TICK_MS apart) since the line before, by the clock that also runs while the guest
- * is stopped (the ticker goes before all other work), and the total the largest of all; and a line "... DIFFERS" if something is not
+ * is stopped, and the total the largest of all; and a line "... DIFFERS" if something is not
  * as it has to be.
  */
 #include <fcntl.h>
@@ -52,15 +54,24 @@ static uint64_t now_ns(clockid_t clock)
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
+static bool first;
+
+/* What else the guest has to do is no gap. */
+static void go_first(void)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+
+	if (sched_setscheduler(0, SCHED_FIFO, &param))
+		perror("guestload: the ticker's priority");
+}
+
 static void *ticker(void *arg)
 {
 	const struct timespec tick = { .tv_nsec = (uintptr_t)arg * 1000000 };
-	const struct sched_param param = { .sched_priority = 1 };
 	uint64_t last = now_ns(CLOCK_REALTIME), now, us;
 
-	/* What else the guest has to do is no gap */
-	if (sched_setscheduler(0, SCHED_FIFO, &param))
-		perror("guestload: the ticker's priority");
+	if (first)
+		go_first();
 	for (;;) {
 		nanosleep(&tick, NULL);
 		now = now_ns(CLOCK_REALTIME);
@@ -314,14 +325,28 @@ static void more(void)
 	start(hopper, (void *)1);
 }
 
+/* Is it @word that comes next?  Then what follows it. */
+static bool next_is(int argc, char **argv, int *i, const char *word)
+{
+	bool yes = *i < argc && !strcmp(argv[*i], word);
+
+	*i += yes;
+	return yes;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long us, total = 0, n;
-	bool with_more = argc > 5 && !strcmp(argv[5], "more");
-	char *disk = argc > 5 + with_more && !strncmp(argv[5 + with_more], "disk=", 5) ? argv[5 + with_more] + 5 : NULL;
+	bool with_more;
+	char *disk = NULL;
+	int i = 5;
 
-	if (argc != 5 + with_more + !!disk) {
-		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [more] [disk=DEVICE]\n", stderr);
+	first = next_is(argc, argv, &i, "first");
+	with_more = next_is(argc, argv, &i, "more");
+	if (i < argc && !strncmp(argv[i], "disk=", 5))
+		disk = argv[i++] + 5;
+	if (argc < 5 || i != argc) {
+		fputs("usage: guestload TICK_MS SUM_MIB DIRTY_MIB DIRTY_MIB_PER_S [first] [more] [disk=DEVICE]\n", stderr);
 		return 1;
 	}
 	dirty_pages = strtoul(argv[3], NULL, 0) * (MIB / PAGE);
