@@ -11,7 +11,7 @@
 set -u
 . "$(dirname "$0")/lib/vm.sh"
 many=${MANY:-24}
-seconds=${MANY_SECONDS:-1800}	# for the slowest of them, on an emulated host that others slow down
+seconds=${MANY_SECONDS:-3600}	# for the slowest of them, on an emulated host that others slow down
 kernel=$(kernel_image 6.1)
 need_run
 need_kernel "$kernel"
