@@ -25,14 +25,8 @@ static void on_irq(struct guest_regs *regs)
 
 static void guest_start(uint64_t x2)
 {
-	if (x2)
-		x2apic_enable();
-	apic_enable();
-	/* By default the same lines go to the PIC */
-	outb(0x21, 0xff);
-	outb(0xa1, 0xff);
-	for (int i = 0x20; i < 256; i++)
-		guest_handlers[i] = on_irq;
+	apic_only(x2);
+	guest_handle_irqs(on_irq);
 }
 
 static void line(uint32_t gsi, uint32_t level)

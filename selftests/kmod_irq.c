@@ -57,11 +57,7 @@ static volatile bool end;
 
 static void guest_windows(uint64_t x2)
 {
-	if (x2)
-		x2apic_enable();
-	apic_enable();
-	outb(0x21, 0xff);
-	outb(0xa1, 0xff);
+	apic_only(x2);
 	ioapic_set_redir(GSI, VEC);
 	ioapic_set_redir(GSI + 1, IOAPIC_LEVEL | (VEC + 1));
 	ioapic_set_redir(GSI + 2, 0x91);
@@ -281,9 +277,7 @@ static void test_irqfd(void)
 
 static void guest_hlt(uint64_t arg)
 {
-	apic_enable();
-	outb(0x21, 0xff);
-	outb(0xa1, 0xff);
+	apic_only(false);
 	ioapic_set_redir(GSI, VEC);
 	GUEST_SYNC(0);
 	for (uint32_t i = 0; i < 50; i++)
@@ -381,9 +375,7 @@ static void *race_lines(void *arg)
 
 static void guest_any(uint64_t arg)
 {
-	apic_enable();
-	outb(0x21, 0xff);
-	outb(0xa1, 0xff);
+	apic_only(false);
 	ioapic_set_redir(GSI, VEC);
 	ioapic_set_redir(GSI + 1, IOAPIC_LEVEL | (VEC + 1));
 	while (!race_end) {

@@ -105,6 +105,22 @@ static inline void apic_enable(void)
 	apic_write(APIC_TPR, 0);
 }
 
+/* Interrupts come by it alone, in the mode that is asked for: by default IOAPIC lines go to the PIC, too */
+static inline void apic_only(uint64_t x2)
+{
+	if (x2)
+		x2apic_enable();
+	apic_enable();
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
+}
+
+static inline void guest_handle_irqs(guest_handler_t handler)
+{
+	for (int i = 0x20; i < 256; i++)
+		guest_handlers[i] = handler;
+}
+
 static inline void apic_eoi(void)
 {
 	apic_write(APIC_EOI, 0);
