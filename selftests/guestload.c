@@ -10,8 +10,7 @@
  *
  * Prints a line a second: "load N gap MAX_US total TOTAL_US sums N dirty MIB forks N vectors N hops N records N", where the gap is the
  * largest time between two ticks (which are to be TICK_MS apart) since the line before, by the clock that also runs while the guest
- * is stopped, and the total the largest of all; and a line "... DIFFERS" if something is not
- * as it has to be.
+ * is stopped, and the total the largest of all; and a line "... DIFFERS" if something is not as it has to be.
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -131,9 +131,13 @@ struct ctl_follow {
 };
 
 int ctl_follow(const struct ctl_follow *how);
-/* Ctrl-C: for how->woken. */
+/* Ctrl-C: ctl_cancel() is for how->woken, and tells the machine. */
 extern volatile sig_atomic_t ctl_interrupted;
 void ctl_catch_interrupt(void);
+void ctl_cancel(const struct ctl_follow *how);
+/* -errno: the machine cannot be told. */
+int ctl_send_order(int sock, const json_t *order, int fd);
+void ctl_say(int sock, const char *order);
 /* @order is taken over; @how has the machine, and who is to be called. */
 int ctl_save(struct ctl_follow *how, json_t *order, const char *path);
 int ctl_suspend(int argc, char **argv);

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -20,7 +19,6 @@
 
 #define CONNECT_MS	10000
 #define LAST_WORDS_MS	2000
-#define ORDER_MAX	1024
 #define OPTIONS		"[--progress] [--downtime MS] [--timeout SECONDS] [--force] [--bandwidth RATE] [--connections N] [--compress LEVEL] [--copy-disks]"
 
 static struct move_address to;
@@ -41,13 +39,6 @@ static int make_connection(char why[MIGRATE_WHY_MAX])
 	return fd;
 }
 
-static void say(int sock, const char *order)
-{
-	/* A machine that has gone will be noticed. */
-	if (send(sock, order, strlen(order), MSG_NOSIGNAL) < 0)
-		return;
-}
-
 static void another(const struct ctl_follow *how)
 {
 	static const char order[] = "{\"do\": \"connection\"}\n";
@@ -55,7 +46,7 @@ static void another(const struct ctl_follow *how)
 	int fd = make_connection(why);
 
 	if (fd < 0) {
-		say(how->sock, "{\"do\": \"no-connection\"}\n");
+		ctl_say(how->sock, "{\"do\": \"no-connection\"}\n");
 		return;
 	}
 	move_send_fd(how->sock, order, strlen(order), fd);
@@ -63,12 +54,6 @@ static void another(const struct ctl_follow *how)
 }
 
 /* 2. */
-
-static void woken(const struct ctl_follow *how)
-{
-	if (ctl_interrupted)
-		say(how->sock, "{\"do\": \"cancel\"}\n");
-}
 
 static void done(const struct ctl_follow *how, const json_t *event)
 {
@@ -85,19 +70,14 @@ static void done(const struct ctl_follow *how, const json_t *event)
 	       (int)json_integer_value(json_object_get(event, "rounds")));
 }
 
-static int send_order(int sock, json_t *order)
+static int send_order(int sock, const json_t *order)
 {
-	char why[MIGRATE_WHY_MAX], text[ORDER_MAX];
-	size_t len = json_dumpb(order, text, sizeof(text) - 1, JSON_COMPACT);
-	int fd, ret;
+	char why[MIGRATE_WHY_MAX];
+	int fd = make_connection(why), ret;
 
-	if (!len || len >= sizeof(text))
-		return fail(CTL_ERROR, "out of memory");
-	text[len++] = '\n';
-	fd = make_connection(why);
 	if (fd < 0)
 		return fail(CTL_ERROR, "%s", why);
-	ret = move_send_fd(sock, text, len, fd);
+	ret = ctl_send_order(sock, order, fd);
 	close(fd);
 	return ret ? fail(CTL_LOST, "cannot be told: %s", strerror(-ret)) : 0;
 }
@@ -106,7 +86,7 @@ static int migrate(const char *machine, json_t *order, bool lines)
 {
 	struct ctl_follow how = {
 		.machine = machine, .what = "moved", .lines = lines,
-		.connect = another, .woken = woken, .done = done,
+		.connect = another, .woken = ctl_cancel, .done = done,
 	};
 	struct ctl_stream *st = malloc(sizeof(*st));
 	int ret;

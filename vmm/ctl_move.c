@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -21,7 +22,7 @@
 
 /* 1. */
 
-static int send_order(int sock, json_t *order, int fd)
+int ctl_send_order(int sock, const json_t *order, int fd)
 {
 	char text[ORDER_MAX];
 	size_t len = json_dumpb(order, text, sizeof(text) - 1, JSON_COMPACT);
@@ -30,6 +31,13 @@ static int send_order(int sock, json_t *order, int fd)
 		return -ENOMEM;
 	text[len++] = '\n';
 	return move_send_fd(sock, text, len, fd);
+}
+
+void ctl_say(int sock, const char *order)
+{
+	/* A machine that has gone will be noticed. */
+	if (send(sock, order, strlen(order), MSG_NOSIGNAL) < 0)
+		return;
 }
 
 /* 2. */
@@ -146,6 +154,12 @@ void ctl_catch_interrupt(void)
 	sigaction(SIGTERM, &sa, NULL);
 }
 
+void ctl_cancel(const struct ctl_follow *how)
+{
+	if (ctl_interrupted)
+		ctl_say(how->sock, "{\"do\": \"cancel\"}\n");
+}
+
 static int save(struct ctl_follow *how, json_t *order, int fd)
 {
 	struct ctl_stream *st = malloc(sizeof(*st));
@@ -156,7 +170,7 @@ static int save(struct ctl_follow *how, json_t *order, int fd)
 	ret = ctl_stream(how->machine, CTL_MOVE_PATH, CTL_MOVE_PROTOCOL, 101, st);
 	if (!ret) {
 		how->sock = st->fd;
-		err = send_order(st->fd, order, fd);
+		err = ctl_send_order(st->fd, order, fd);
 		if (!err) {
 			ret = ctl_follow(how);
 		} else {

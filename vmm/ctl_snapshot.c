@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -126,16 +125,6 @@ static void go_on(const struct ctl_follow *how)
 	}
 }
 
-static void woken(const struct ctl_follow *how)
-{
-	static const char order[] = "{\"do\": \"cancel\"}\n";
-
-	/* A machine that has gone will be noticed. */
-	if (ctl_interrupted &&
-	    send(how->sock, order, strlen(order), MSG_NOSIGNAL) < 0)
-		return;
-}
-
 /* 3. */
 
 static int save_with_disks(struct snapshot *s, const char *file)
@@ -189,7 +178,7 @@ int ctl_snapshot(int argc, char **argv)
 	if (!s.disks)
 		return ctl_save(&s.how, json_pack("{s:s}", "do", "snapshot"),
 				argv[2]);
-	s.how.woken = woken;
+	s.how.woken = ctl_cancel;
 	s.how.resumed = go_on;
 	return save_with_disks(&s, argv[2]);
 }
