@@ -502,13 +502,15 @@ __asm__(".pushsection .rodata\n"
 	"	movl $0x200083, 0x3008\n"
 	"	mov $0x1000, %eax\n"
 	"	mov %eax, %cr3\n"
-	"	mov %cr4, %eax\n"
-	"	or $0x20, %eax\n"
-	"	mov %eax, %cr4\n"
 	"	mov $0xc0000080, %ecx\n"
 	"	rdmsr\n"
 	"	or $0x100, %eax\n"
 	"	wrmsr\n"
+	"	rdmsr\n"
+	"	out %eax, $0x80\n"		/* LME, but no PAE yet */
+	"	mov %cr4, %eax\n"
+	"	or $0x20, %eax\n"
+	"	mov %eax, %cr4\n"
 	"	mov %cr0, %eax\n"
 	"	or $0x80000000, %eax\n"
 	"	mov %eax, %cr0\n"
@@ -566,6 +568,7 @@ static void test_transition(void)
 	ASSERT_EQ(sregs.cs.db, 1);
 	ASSERT_EQ(sregs.cs.l, 0);
 	ASSERT_EQ(sregs.cr0 & (CR0_PE | CR0_PG), CR0_PE);
+	expect_out(4, EFER_LME);
 	expect_out(4, EFER_LME | EFER_LMA);
 	expect_out(4, 0x12345678);
 	VCPU_IOCTL(vcpu, KVM_GET_SREGS, &sregs);

@@ -178,7 +178,12 @@ static void sync_control_registers(struct pvhv_vcpu *vcpu)
 	save->cr0 = cr0;
 	save->cr3 = vcpu->cr3;
 	save->cr4 = cr4;
-	save->efer = vcpu->efer | EFER_SVME;
+	/*
+	 * LME does nothing before CR0.PG, whose writes exit. QEMU's AMD-V
+	 * leaves the host with the guest's CR0 after an exit with LME but
+	 * neither PG nor CR4.PAE.
+	 */
+	save->efer = (vcpu->efer & ~(cr0 & X86_CR0_PG ? 0 : EFER_LME)) | EFER_SVME;
 	svm_intercept(svm, INTERCEPT_CR0_READ, cr0 != vcpu->cr0);
 	svm_intercept(svm, INTERCEPT_CR4_READ, cr4 != vcpu->cr4);
 	svm_dirty(svm, SVM_CLEAN_CR);
