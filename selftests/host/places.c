@@ -13,6 +13,8 @@
  *	how fast this machine's time stamp counter counts, in kHz.
  *  4. places announced INTERFACE
  *	says "arp MAC ADDRESS" for each gratuitous ARP, "rarp MAC" for each reverse ARP request.
+ *  5. places forget MIB
+ *	an emulated host has QEMU forget which code it has translated, by filling the MIB that it keeps of that.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -38,6 +41,8 @@
 #define ASKS		40
 #define ASK_MS		200
 #define TSC_MS		500
+#define CODE_INSNS	500		/* QEMU translates 512 at once */
+#define TRANSLATED	(64 * 1024)	/* at least; it was 80 KiB */
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -302,6 +307,26 @@ static int announced(const char *interface)
 			tell_arp(&a);
 }
 
+/* Code that was written to is translated anew, and QEMU takes back what it was only when all is full, and then with all else. */
+static int forget(unsigned long mib)
+{
+	static const uint8_t add[] = { 0x48, 0x01, 0x37 };	/* add %rsi, (%rdi) */
+	size_t len = CODE_INSNS * sizeof(add) + 1, i;
+	uint8_t *code = mmap(NULL, len, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t sum = 0, times = (mib << 20) / TRANSLATED + 1, n;
+
+	if (code == MAP_FAILED)
+		return failed("forget");
+	for (i = 0; i < CODE_INSNS; i++)
+		memcpy(code + i * sizeof(add), add, sizeof(add));
+	code[len - 1] = 0xc3;		/* ret */
+	for (n = 0; n < times; n++) {
+		*(volatile uint8_t *)code = add[0];
+		((void (*)(uint64_t *, uint64_t))code)(&sum, 1);
+	}
+	return sum != times * CODE_INSNS;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -318,6 +343,8 @@ int main(int argc, char **argv)
 		return tsc();
 	if (!strcmp(what, "announced") && argc == 3)
 		return announced(argv[2]);
-	fputs("usage: places stream [ADDR] PORT [KIB_PER_S] | clock [ADDR] PORT | tsc | announced INTERFACE\n", stderr);
+	if (!strcmp(what, "forget") && argc == 3)
+		return forget(strtoul(argv[2], NULL, 0));
+	fputs("usage: places stream [ADDR] PORT [KIB_PER_S] | clock [ADDR] PORT | tsc | announced INTERFACE | forget MIB\n", stderr);
 	return 2;
 }
