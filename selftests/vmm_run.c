@@ -6,13 +6,11 @@
  *
  * Environment: PVHV_RUN (the program), PVHV_DEV (/dev/pvhv).
  */
-#include <elf.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +23,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pvh.h"
 #include "tap.h"
 
 #define FLOOD_SIZE	(24 * 1024)	/* more than pvhv-run's buffer and a pipe's together */
 #define PIPE_SIZE	4096
-#define LOAD_GPA	0x100000
 #define PATIENCE_S	90
 
 /*
@@ -122,31 +120,7 @@ static const char *device;
 
 static void make_kernel(void)
 {
-	struct {
-		Elf64_Ehdr eh;
-		Elf64_Phdr ph[2];
-		Elf64_Nhdr nh;
-		char name[4];
-		uint32_t entry, pad;
-	} head = {
-		.eh = {
-			.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-			.e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = EV_CURRENT,
-			.e_phoff = sizeof(Elf64_Ehdr), .e_ehsize = sizeof(Elf64_Ehdr),
-			.e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2,
-		},
-		.nh = { 4, 4, 18 }, .name = "Xen", .entry = LOAD_GPA,
-	};
-	size_t len = guest_end - guest_start;
-	int fd;
-
-	head.ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_offset = sizeof(head), .p_paddr = LOAD_GPA, .p_filesz = len,
-				   .p_memsz = len };
-	head.ph[1] = (Elf64_Phdr){ .p_type = PT_NOTE, .p_offset = offsetof(typeof(head), nh), .p_filesz = 20 };
-	fd = ASSERT_OK(open("kernel", O_WRONLY | O_CREAT | O_TRUNC, 0644));
-	ASSERT_EQ(write(fd, &head, sizeof(head)), sizeof(head));
-	ASSERT_EQ(write(fd, guest_start, len), len);
-	close(fd);
+	ASSERT_OK(pvh_write("kernel", guest_start, guest_end - guest_start));
 }
 
 /* --- running it ---------------------------------------------------------------------------------------------- */

@@ -166,6 +166,28 @@ static int load_part(struct vcpu *vcpu, const struct state_section *sec,
 	return 0;
 }
 
+/* A host without XSAVE has no XCR0, and no guest of it had or needs one. */
+
+static bool has_xcrs(const struct vm *vm)
+{
+	return ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XCRS) > 0;
+}
+
+static int save_xcrs(struct vcpu *vcpu, struct state *st)
+{
+	static const struct kvm_xcrs none;
+
+	if (has_xcrs(vcpu->vm))
+		return save_part(vcpu, st, &xcrs);
+	state_put(st, xcrs.name, &none, sizeof(none));
+	return 0;
+}
+
+static int load_xcrs(struct vcpu *vcpu, const struct state_section *sec)
+{
+	return has_xcrs(vcpu->vm) ? load_part(vcpu, sec, &xcrs) : 0;
+}
+
 /* Extended states: as many bytes as the kernel says. */
 
 static size_t xsave_size(const struct vm *vm)
@@ -415,7 +437,7 @@ int vcpu_save(struct vcpu *vcpu, struct state *st)
 	if (!ret)
 		ret = save_part(vcpu, st, &sregs);
 	if (!ret)
-		ret = save_part(vcpu, st, &xcrs);
+		ret = save_xcrs(vcpu, st);
 	if (!ret)
 		ret = save_xsave(vcpu, st);
 	if (!ret)
@@ -449,7 +471,7 @@ int vcpu_load(struct vcpu *vcpu, const void *data, size_t len, u64 late_ns)
 	if (!ret)
 		ret = load_part(vcpu, &sec, &sregs);
 	if (!ret)
-		ret = load_part(vcpu, &sec, &xcrs);
+		ret = load_xcrs(vcpu, &sec);
 	if (!ret)
 		ret = load_xsave(vcpu, &sec);
 	if (!ret)
