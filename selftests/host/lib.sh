@@ -197,13 +197,14 @@ guest_kernels() {
 	elf=$(elf_kernel "$(kernel_release 6.1)") && cp -pu "$elf" "$1/vmlinux-6.1"
 }
 
-# guest_elves DIR: the same kernels unpacked, without modules, for hosts where each byte and each instruction costs time.
+# guest_elves DIR: the first two unpacked, and the first one's modules, for hosts where each byte and each instruction costs time.
 guest_elves() {
-	local series elf
-	mkdir -p "$1"
+	local series elf modules
+	mkdir -p "$1/modules-6.1"
 	for series in 6.1 6.12; do
 		elf=$(elf_kernel "$(kernel_release "$series")") && cp -pu "$elf" "$1/vmlinux-$series" || return 1
 	done
+	modules=$(guest_modules "$(kernel_release 6.1)") && cp -rpu "$modules/." "$1/modules-6.1/"
 }
 
 # debian_image [OPTION]...: prints the path of a disk that `pvhvctl image debian` makes with these options, made once. A kernel and
