@@ -95,6 +95,8 @@ int pvhv_handle_exit_fast(struct pvhv_vcpu *vcpu)
 		return pvhv_lapic_eoi_made(vcpu, vcpu->exit.apic);
 	case PVHV_EXIT_APIC_WRITE:
 		return pvhv_lapic_write_made(vcpu, vcpu->exit.apic);
+	case PVHV_EXIT_APIC_ACCESS:
+		return pvhv_handle_mmio_fast(vcpu);
 	case PVHV_EXIT_IRQ_WINDOW:
 		vcpu->stat.irq_window_exits++;
 		vcpu->event_check = true;
@@ -157,6 +159,11 @@ static int handle_tdp_fault(struct pvhv_vcpu *vcpu)
 	if (r != PVHV_SLOW)
 		return r;
 	return pvhv_handle_mmio(vcpu, gpa);
+}
+
+static int handle_apic_access(struct pvhv_vcpu *vcpu)
+{
+	return pvhv_handle_mmio(vcpu, vcpu->exit.fault.gpa);
 }
 
 static u64 read_cr(struct pvhv_vcpu *vcpu, u8 nr)
@@ -432,6 +439,7 @@ static int (*const handlers[PVHV_NR_EXITS])(struct pvhv_vcpu *vcpu) = {
 	[PVHV_EXIT_FAIL_ENTRY] = handle_fail_entry,
 	[PVHV_EXIT_APIC_EOI] = handle_nothing,
 	[PVHV_EXIT_APIC_WRITE] = handle_unknown,
+	[PVHV_EXIT_APIC_ACCESS] = handle_apic_access,
 	[PVHV_EXIT_UNKNOWN] = handle_unknown,
 };
 

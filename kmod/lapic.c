@@ -274,6 +274,9 @@ static int write_spiv(struct pvhv_lapic *l, u32 value)
 	if (l->mode == LAPIC_X2APIC && (value & ~SPIV_BITS))
 		return 1;
 	lapic_set_reg(l, APIC_SPIV, value & SPIV_BITS);
+	/* Hardware may have written it: there is no old value to compare. */
+	if (l->can_virtual)
+		pvhv_request_of_own(l->vcpu, PVHV_REQ_VIRTUAL_APIC);
 	if (value & APIC_SPIV_APIC_ENABLED)
 		return 0;
 	/* A software-disabled APIC has all of its LVT masked. */
@@ -524,6 +527,13 @@ int pvhv_lapic_mmio_write(struct pvhv_vcpu *vcpu, u64 gpa, unsigned int len, con
 	if (reg_write(l, offset, value))
 		lapic_error(l, APIC_ESR_ILLREGA);
 	return 0;
+}
+
+/* What is there already becomes what the register can hold, with all that it brings about. */
+void lapic_written(struct pvhv_lapic *l, u32 offset)
+{
+	if (reg_write(l, offset, lapic_reg(l, offset)))
+		lapic_error(l, APIC_ESR_ILLREGA);
 }
 
 /* ---------------------------------------------------------------- CR8 -- */

@@ -37,6 +37,7 @@ struct lapic_timer {
 	ktime_t target;		/* next expiry of TMICT's count, 0: stopped */
 	u64 period_ns;		/* what TMICT and TDCR say */
 	u32 divide;
+	u32 mode;		/* LVTT's; that register hardware may write before we see it */
 	/*
 	 * The hrtimer is queued for this moment at the latest (the maximum:
 	 * not queued). A later deadline does not move it: its callback looks
@@ -55,6 +56,7 @@ struct pvhv_lapic {
 	unsigned int isr_count;			/* owner */
 	u8 mode;			/* enum lapic_mode; owner writes */
 	bool can_virtual;		/* hardware can work on it: constant */
+	bool page_shown;		/* owner: hardware takes the access page for its registers */
 	bool lent;			/* owner: and has ISR, and what it knows of IRR */
 	bool pv_eoi_enabled;		/* owner */
 	bool pv_eoi_set;		/* owner: the guest's bit may be set */
@@ -128,6 +130,7 @@ int lapic_local_deliver(struct pvhv_lapic *l, u32 lvt, const struct pvhv_vcpu *s
 void lapic_error(struct pvhv_lapic *l, u32 bit);
 void lapic_eoi(struct pvhv_lapic *l);
 void lapic_tell_eoi(struct pvhv_lapic *l, u8 vector);	/* whom it concerns */
+void lapic_written(struct pvhv_lapic *l, u32 offset);	/* by hardware, for the guest */
 void lapic_recount(struct pvhv_lapic *l);	/* after bulk changes of ISR, IRR */
 
 /* lapic_virtual.c: the owner, before it looks at ISR or IRR, or sets them */

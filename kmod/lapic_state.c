@@ -65,6 +65,8 @@ int pvhv_lapic_create(struct pvhv_vcpu *vcpu)
 		return -ENOMEM;
 	}
 	l->vcpu = vcpu;
+	/* Until it is reset, and known to be where the page is. */
+	pvhv_apic_page_inhibit(vcpu->vm);
 	l->isr_top = -1;
 	l->eoi_vectors = vcpu->vm->irqchip_split ? l->tmr : pvhv_ioapic_vectors(vcpu->vm);
 	l->timer_mode_mask = APIC_LVT_TIMER_PERIODIC;
@@ -79,6 +81,8 @@ void pvhv_lapic_free(struct pvhv_vcpu *vcpu)
 	if (!vcpu->lapic)
 		return;
 	lapic_timer_free(vcpu->lapic);
+	if (!vcpu->lapic->page_shown)
+		pvhv_apic_page_allow(vcpu->vm);
 	if (!vcpu->lapic->can_virtual)
 		kfree(vcpu->lapic->regs);
 	kfree(vcpu->lapic);
@@ -281,5 +285,6 @@ long pvhv_ioctl_set_lapic(void *obj, void *data, unsigned long arg)
 	lapic_timer_restore(l, take_reg(s, APIC_TMCCT));
 	lapic_map_update(vcpu->vm);
 	lapic_recount(l);
+	pvhv_lapic_choose_virtual(vcpu);
 	return 0;
 }

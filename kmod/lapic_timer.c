@@ -22,7 +22,7 @@
 
 static u32 timer_mode(const struct pvhv_lapic *l)
 {
-	return lapic_reg(l, APIC_LVTT) & TIMER_MODE_MASK;
+	return READ_ONCE(l->timer.mode);
 }
 
 /* Lock held. */
@@ -285,9 +285,9 @@ void lapic_timer_set_initial(struct pvhv_lapic *l, u32 tmict)
 	struct lapic_timer *t = &l->timer;
 	unsigned long flags;
 
-	if (timer_mode(l) == APIC_LVT_TIMER_TSCDEADLINE)
-		return;
 	raw_spin_lock_irqsave(&t->lock, flags);
+	if (timer_mode(l) == APIC_LVT_TIMER_TSCDEADLINE)
+		tmict = 0;	/* there is none, though hardware may have written it */
 	lapic_set_reg(l, APIC_TMICT, tmict);
 	t->period_ns = ticks_ns(l, tmict);
 	t->target = 0;
@@ -323,11 +323,12 @@ void lapic_timer_set_divide(struct pvhv_lapic *l, u32 tdcr)
 void lapic_timer_set_lvtt(struct pvhv_lapic *l, u32 lvtt)
 {
 	struct lapic_timer *t = &l->timer;
-	u32 changed = lapic_reg(l, APIC_LVTT) ^ lvtt;
+	u32 changed = t->mode ^ lvtt;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&t->lock, flags);
 	lapic_set_reg(l, APIC_LVTT, lvtt);
+	WRITE_ONCE(t->mode, lvtt & TIMER_MODE_MASK);
 	if (changed & APIC_LVT_TIMER_TSCDEADLINE) {
 		set_deadline(l, 0);
 		t->target = 0;
@@ -367,6 +368,7 @@ void lapic_timer_stop(struct pvhv_lapic *l)
 	set_deadline(l, 0);
 	t->target = 0;
 	t->period_ns = 0;
+	WRITE_ONCE(t->mode, lapic_reg(l, APIC_LVTT) & TIMER_MODE_MASK);
 	t->divide = divide_of(lapic_reg(l, APIC_TDCR));
 	raw_spin_unlock_irqrestore(&t->lock, flags);
 }
@@ -375,11 +377,12 @@ void lapic_timer_stop(struct pvhv_lapic *l)
 void lapic_timer_restore(struct pvhv_lapic *l, u32 tmcct)
 {
 	struct lapic_timer *t = &l->timer;
-	u32 mode = timer_mode(l);
+	u32 mode = lapic_reg(l, APIC_LVTT) & TIMER_MODE_MASK;
 	unsigned long flags;
 	u64 left;
 
 	raw_spin_lock_irqsave(&t->lock, flags);
+	WRITE_ONCE(t->mode, mode);
 	t->divide = divide_of(lapic_reg(l, APIC_TDCR));
 	t->period_ns = ticks_ns(l, lapic_reg(l, APIC_TMICT));
 	set_deadline(l, 0);

@@ -24,21 +24,56 @@
 
 /* --- 1. when --- */
 
+/* In xAPIC mode, where the access page is if it is anywhere. */
+static bool is_at_page(const struct pvhv_vcpu *vcpu)
+{
+	return vcpu->be->apic->access_page() && vcpu->lapic->mode == LAPIC_XAPIC &&
+	       vcpu->apic_base >> PAGE_SHIFT == PVHV_APIC_GFN;
+}
+
+static enum pvhv_virtual_apic choose(const struct pvhv_vcpu *vcpu)
+{
+	/*
+	 * Hardware does not know that an APIC is disabled by software, and refuses
+	 * what is sent to it; nor of a debugger that keeps interrupts away.
+	 */
+	if (!lapic_sw_enabled(vcpu->lapic) || (vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
+		return PVHV_NOT_VIRTUAL;
+	if (vcpu->lapic->mode == LAPIC_X2APIC)
+		return PVHV_VIRTUAL_X2APIC;
+	return is_at_page(vcpu) ? PVHV_VIRTUAL_XAPIC : PVHV_NOT_VIRTUAL;
+}
+
+/* In the order that apic_page.c's invariant needs. */
+static void show_page(struct pvhv_vcpu *vcpu, bool show)
+{
+	struct pvhv_lapic *l = vcpu->lapic;
+
+	if (show == l->page_shown)
+		return;
+	if (!show)
+		pvhv_apic_page_inhibit(vcpu->vm);
+	vcpu->be->apic->show_page(vcpu, show);
+	if (show)
+		pvhv_apic_page_allow(vcpu->vm);
+	l->page_shown = show;
+}
+
 void pvhv_lapic_choose_virtual(struct pvhv_vcpu *vcpu)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
-	bool on;
+	enum pvhv_virtual_apic how;
 
 	if (!l || !l->can_virtual)
 		return;
-	/* A debugger that keeps interrupts away: hardware would let them in. */
-	on = l->mode == LAPIC_X2APIC && !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ);
-	if (on == vcpu->virtual_apic)
+	show_page(vcpu, is_at_page(vcpu));
+	how = choose(vcpu);
+	if (how == vcpu->virtual_apic)
 		return;
 	pvhv_lapic_sync_pv_eoi_from_guest(vcpu);
 	lapic_take_back(l);
-	vcpu->virtual_apic = on;
-	vcpu->be->apic->switch_on(vcpu, on);
+	vcpu->virtual_apic = how;
+	vcpu->be->apic->switch_to(vcpu, how);
 	vcpu->event_check = true;
 }
 
@@ -175,11 +210,19 @@ int pvhv_lapic_eoi_made(struct pvhv_vcpu *vcpu, u8 vector)
 	return PVHV_RESUME;
 }
 
-/* Only what hardware will not have: an IPI to itself with an illegal vector. */
+/*
+ * In xAPIC mode all registers but TPR and EOI are software's, once hardware has
+ * put the guest's word into the page; in x2APIC mode only what hardware will
+ * not have: an IPI to itself with an illegal vector.
+ */
 int pvhv_lapic_write_made(struct pvhv_vcpu *vcpu, u32 offset)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
 
+	if (l->mode == LAPIC_XAPIC) {
+		lapic_written(l, offset & ~0xfu);
+		return PVHV_RESUME;
+	}
 	if (offset != APIC_SELF_IPI)
 		return PVHV_SLOW;
 	lapic_write_icr(l, APIC_DEST_SELF | (lapic_reg(l, offset) & APIC_VECTOR_MASK), 0);

@@ -219,6 +219,8 @@ static int put_in(struct pvhv_vm *vm, struct pvhv_memslot *old, struct pvhv_mems
 	if (!set)
 		return -ENOMEM;
 	publish(vm, set);
+	if (!old)
+		pvhv_apic_page_cover(vm, new);
 	return 0;
 }
 

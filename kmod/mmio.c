@@ -243,11 +243,19 @@ static int execute(struct pvhv_vcpu *vcpu)
 	}
 }
 
+/* The access was not the instruction's, but that of an event on its way in: to a stack, or to the IDT. */
+static bool by_event(const struct pvhv_vcpu *vcpu)
+{
+	return vcpu->excp.injected || vcpu->irq.injected || vcpu->nmi_injected;
+}
+
 int pvhv_handle_mmio(struct pvhv_vcpu *vcpu, u64 gpa)
 {
 	struct pvhv_mmio *m = vcpu->mmio;
 
 	vcpu->stat.mmio_exits++;
+	if (unlikely(by_event(vcpu)))
+		return pvhv_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
 	if (vcpu->exit.fault.error & X86_PF_INSTR)
 		return pvhv_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 	/* An exit cut short by the VMM's SET_REGS may have left some. */
@@ -304,7 +312,7 @@ int pvhv_handle_mmio_fast(struct pvhv_vcpu *vcpu)
 	struct pvhv_mmio *m = vcpu->mmio;
 	u64 gpa = vcpu->exit.fault.gpa;
 
-	if ((vcpu->exit.fault.error & X86_PF_INSTR) || !allows_irqs_off(vcpu, gpa) ||
+	if ((vcpu->exit.fault.error & X86_PF_INSTR) || by_event(vcpu) || !allows_irqs_off(vcpu, gpa) ||
 	    pvhv_decode_exit(vcpu, &m->insn, true) != PVHV_DECODE_OK ||
 	    m->insn.op < PVHV_OP_MOV || m->insn.op > PVHV_OP_MOVBE)
 		return PVHV_SLOW;

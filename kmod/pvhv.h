@@ -35,6 +35,7 @@
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <asm/apicdef.h>
 #include <asm/processor.h>
 #include <asm/debugreg.h>
 #include <asm/fpu/api.h>
@@ -94,6 +95,7 @@ enum pvhv_req {
 	PVHV_REQ_USER_EOI,	/* userspace must see an EOI (split irqchip) */
 	PVHV_REQ_MSR_FILTER,	/* the VM's filter changed: which MSRs exit */
 	PVHV_REQ_PV_EOI,	/* pvhv_lapic_sync_pv_eoi_from_guest(), irqs on */
+	PVHV_REQ_VIRTUAL_APIC,	/* pvhv_lapic_choose_virtual(), irqs on */
 };
 
 enum pvhv_vcpu_mode {
@@ -140,6 +142,7 @@ enum pvhv_exit_kind {
 	PVHV_EXIT_FAIL_ENTRY,	/* hardware refused the state */
 	PVHV_EXIT_APIC_EOI,	/* virtual APIC: it has ended a vector that somebody waits for */
 	PVHV_EXIT_APIC_WRITE,	/* virtual APIC: the guest has written a register */
+	PVHV_EXIT_APIC_ACCESS,	/* virtual APIC: one of its page that is software's, as a TDP_FAULT */
 	PVHV_EXIT_UNKNOWN,	/* exit code in hw_reason */
 	PVHV_NR_EXITS
 };
@@ -229,7 +232,7 @@ struct pvhv_vcpu {
 	int srcu_idx;
 	bool event_check;		/* the vCPU's own REQ_EVENT, not atomic */
 	bool pic_in_user;		/* no in-kernel PIC: constant */
-	bool virtual_apic;		/* hardware works on its LAPIC: lapic_virtual.c */
+	u8 virtual_apic;		/* enum pvhv_virtual_apic; not 0: hardware works on its LAPIC */
 	bool ends_at_deadline;		/* enter() comes back at enter_until: constant */
 	s16 extint;			/* split irqchip: the PIC's vector, or PVHV_NO_EXTINT */
 	bool fpu_loaded;		/* guest FPU is current's */
@@ -386,6 +389,7 @@ struct pvhv_vm {
 	struct pvhv_memslot *leaving;	/* mmu_lock: out of memslots, still mapped */
 	u32 manual_dirty;		/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 flags */
 	bool dirty_logged;		/* once true, slots may have logs */
+	unsigned int apic_page_inhibits; /* mmu_lock write: apic_page.c */
 	struct pvhv_vm_stat stat;
 
 	/* doorbell.c */
@@ -443,11 +447,17 @@ struct pvhv_vm {
 	void *backend_data;
 };
 
+enum pvhv_virtual_apic { PVHV_NOT_VIRTUAL, PVHV_VIRTUAL_XAPIC, PVHV_VIRTUAL_X2APIC };
+
 /* Hardware that works on a LAPIC while its guest runs; lapic_virtual.c is the other side. */
 struct pvhv_apic_ops {
-	/* Where it wants the registers, of KVM_APIC_REG_SIZE; NULL: this host has no such hardware. */
+	/* Where it wants the registers, of PAGE_SIZE; NULL: this host has no such hardware. */
 	void *(*page)(struct pvhv_vcpu *vcpu);
-	void (*switch_on)(struct pvhv_vcpu *vcpu, bool on);
+	/* What stands for them in guest memory, for xAPIC mode; NULL: that is software's. */
+	struct page *(*access_page)(void);
+	void (*switch_to)(struct pvhv_vcpu *vcpu, enum pvhv_virtual_apic how);
+	/* Accesses of the access page are accesses of registers, or, while it is not mapped, do not occur. */
+	void (*show_page)(struct pvhv_vcpu *vcpu, bool show);
 	/* The highest vector that is requested, and above that, shifted by 8, in service. */
 	u16 (*get_status)(struct pvhv_vcpu *vcpu);
 	void (*set_status)(struct pvhv_vcpu *vcpu, u16 status);
@@ -818,6 +828,7 @@ static inline bool pvhv_slot_logs_dirty(const struct pvhv_memslot *slot)
  * An entry that is not present is 0. */
 struct pvhv_tdp_format {
 	u64 present;		/* bits of every present entry, table or leaf */
+	u64 executable;		/* of these, what a leaf may be without */
 	u64 writable, accessed, dirty;
 	u64 large;		/* leaf at a level above 4 KiB */
 	u64 memtype_wb;		/* in leaves: write-back memory type */
@@ -839,6 +850,16 @@ void pvhv_flush_remote_tlbs(struct pvhv_vm *vm);	/* all vCPUs, waits */
 int pvhv_tdp_fault_fast(struct pvhv_vcpu *vcpu);
 int pvhv_tdp_fault(struct pvhv_vcpu *vcpu);
 long pvhv_ioctl_pre_fault(void *vcpu, void *data, unsigned long arg);	/* RAW */
+
+/* apic_page.c: where guest memory has xAPIC registers that hardware works on */
+#define PVHV_APIC_GFN	(APIC_DEFAULT_PHYS_BASE >> PAGE_SHIFT)
+/* A vCPU of this VM does not take it for that, or does; not in an atomic context. */
+void pvhv_apic_page_inhibit(struct pvhv_vm *vm);
+void pvhv_apic_page_allow(struct pvhv_vm *vm);
+void pvhv_apic_page_cover(struct pvhv_vm *vm, const struct pvhv_memslot *slot);	/* published now */
+/* The slot that it is like, NULL: it is not there now. */
+struct pvhv_memslot *pvhv_apic_page_slot(struct pvhv_vcpu *vcpu, u64 gfn);
+bool pvhv_apic_page_is(const struct pvhv_memslot *slot);
 
 /* notifier.c: */
 int pvhv_notifier_init(struct pvhv_vm *vm);

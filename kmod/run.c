@@ -100,6 +100,8 @@ static int handle_requests(struct pvhv_vcpu *vcpu)
 	}
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_PV_EOI))
 		pvhv_lapic_sync_pv_eoi_from_guest(vcpu);
+	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_VIRTUAL_APIC))
+		pvhv_lapic_choose_virtual(vcpu);
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_MSR_FILTER))
 		vcpu->be->sync(vcpu, PVHV_SYNC_MSRS);
 	if (pvhv_test_and_clear_request(vcpu, PVHV_REQ_CLOCK_UPDATE))

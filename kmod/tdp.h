@@ -24,6 +24,7 @@
  *    marked dirty when the leaf was made, or its host entry was dirty then,
  *    and neither is cleaned without a notification. So no write is lost to
  *    the swapper or to writeback, and D bits need not be harvested.
+ *  - One leaf maps no memory of the VMM's: that of apic_page.c.
  *  - Where hardware logs writes (PML) the dirty log takes D in place of W.
  *    Writable leaves of slots without a log have D from the start, so that
  *    hardware has nothing to note there.
@@ -165,5 +166,8 @@ int pvhv_host_walk(struct mm_struct *mm, unsigned long hva, bool write,
 /* The level at which gfn of the slot may be mapped, given the host's. */
 int pvhv_tdp_fit_level(const struct pvhv_tdp_format *f, const struct pvhv_memslot *slot,
 		       u64 gfn, int level);
+
+/* apic_page.c: mmu_lock held: the leaf of the APIC's page; false: it must not be there. */
+bool tdp_apic_leaf(struct pvhv_vm *vm, struct host_leaf *leaf);
 
 #endif /* PVHV_TDP_H */

@@ -185,6 +185,8 @@ static int install_leaf(struct fault *ft, const struct host_leaf *leaf, u64 *p, 
 	      f->present | f->accessed | f->memtype_wb;
 	if (level > 1)
 		new |= f->large;
+	if (unlikely(pvhv_apic_page_is(ft->slot)))
+		new &= ~f->executable;
 	if (leaf->writable && !(ft->slot->flags & KVM_MEM_READONLY)) {
 		new |= f->sw_host_writable;
 		if (ft->write || !logs)
@@ -275,6 +277,8 @@ static __always_inline int try_map(struct fault *ft, bool irqs_off)
 	struct host_leaf leaf;
 	int r;
 
+	if (unlikely(pvhv_apic_page_is(ft->slot)))
+		return tdp_apic_leaf(vm, &leaf) ? install(ft, &leaf) : WANT_EMULATION;
 	/* Acquire: if none is in progress, the host's entry is as the last left it. */
 	if (unlikely(smp_load_acquire(&vm->mn_active)) && pvhv_hva_invalidating(vm, ft->hva))
 		return WANT_WAIT;
@@ -296,6 +300,8 @@ static bool init_fault(struct fault *ft, struct pvhv_vcpu *vcpu)
 	ft->vm = vcpu->vm;
 	ft->gfn = vcpu->exit.fault.gpa >> PAGE_SHIFT;
 	ft->slot = pvhv_gfn_to_memslot(ft->vm, ft->gfn);
+	if (!ft->slot && !(vcpu->exit.fault.error & X86_PF_INSTR))
+		ft->slot = pvhv_apic_page_slot(vcpu, ft->gfn);
 	if (!ft->slot)
 		return false;
 	ft->write = vcpu->exit.fault.error & X86_PF_WRITE;
@@ -364,6 +370,8 @@ static int map(struct fault *ft, int want)
 			return PVHV_RESUME;
 		case WANT_IRQS_ON:
 			break;
+		case WANT_EMULATION:	/* the APIC's page has gone meanwhile */
+			return PVHV_RESUME;
 		case WANT_WAIT:
 			/* Through the run loop, so that a signal is seen. */
 			cond_resched();
@@ -429,6 +437,8 @@ static long long prefault_one(struct pvhv_vcpu *vcpu, u64 gpa)
 	for (;;) {
 		if (signal_pending(current))
 			return -EINTR;
+		if (!pvhv_gfn_to_memslot(vcpu->vm, gpa >> PAGE_SHIFT))
+			return -ENOENT;
 		done = mapped_bytes(vcpu->vm, gpa);
 		if (done)
 			return done;

@@ -43,6 +43,7 @@
 	{ PVHV_EXIT_FAIL_ENTRY,	"fail_entry" },				\
 	{ PVHV_EXIT_APIC_EOI,	"apic_eoi" },				\
 	{ PVHV_EXIT_APIC_WRITE,	"apic_write" },				\
+	{ PVHV_EXIT_APIC_ACCESS, "apic_access" },			\
 	{ PVHV_EXIT_UNKNOWN,	"unknown" }
 
 TRACE_EVENT(pvhv_entry,

@@ -65,7 +65,7 @@ static const struct controls controls[] = {
 			    SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP |
 			    SECONDARY_EXEC_ENABLE_INVPCID | PVHV_SECONDARY_EXEC_XSAVES |
 			    SECONDARY_EXEC_ENABLE_PML | SECONDARY_EXEC_TSC_SCALING |
-			    VMX_VIRTUAL_APIC,
+			    VMX_VIRTUAL_APIC | SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES,
 		.what = "extended page tables and unrestricted guests",
 		.to = &vmx_caps.proc2,
 	}, {
@@ -126,7 +126,7 @@ static void probe_apic(void)
 {
 	if (!vmx_virtual_apic || !(vmx_caps.proc & CPU_BASED_TPR_SHADOW) ||
 	    (vmx_caps.proc2 & VMX_VIRTUAL_APIC) != VMX_VIRTUAL_APIC)
-		vmx_caps.proc2 &= ~VMX_VIRTUAL_APIC;
+		vmx_caps.proc2 &= ~(VMX_VIRTUAL_APIC | SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES);
 }
 
 static int probe_ept(struct pvhv_tdp_format *ept)

@@ -114,6 +114,22 @@ static void normalise_ept(struct pvhv_vcpu *vcpu)
 		nmi_still_masked(vcpu);
 }
 
+/*
+ * Of accesses by a guest-physical address (page walks) the offset is not told. What is
+ * found out about them is that no instruction's operand is there.
+ */
+static void normalise_apic_access(struct pvhv_exit *e)
+{
+	u64 q = e->hw_info[0], type = q & APIC_ACCESS_TYPE;
+	bool linear = type <= TYPE_LINEAR_APIC_EVENT;
+
+	e->kind = PVHV_EXIT_APIC_ACCESS;
+	e->fault.gpa = APIC_DEFAULT_PHYS_BASE | (linear ? q & APIC_ACCESS_OFFSET : 0);
+	e->hw_info[1] = e->fault.gpa;
+	e->fault.error = (type == TYPE_LINEAR_APIC_INST_WRITE ? X86_PF_WRITE : 0) |
+			 (type == TYPE_LINEAR_APIC_INST_FETCH ? X86_PF_INSTR : 0);
+}
+
 /* After instructions whose length the CPU tells. */
 static void set_next_rip(struct pvhv_vcpu *vcpu)
 {
@@ -227,6 +243,9 @@ void vmx_normalise_exit(struct pvhv_vcpu *vcpu, u32 reason)
 	case EXIT_REASON_NMI_WINDOW:
 		vmx_switch(vmx, VMX_PROC_CONTROLS, CPU_BASED_NMI_WINDOW_EXITING, false);
 		e->kind = PVHV_EXIT_NMI_WINDOW;
+		break;
+	case EXIT_REASON_APIC_ACCESS:
+		normalise_apic_access(e);
 		break;
 	case EXIT_REASON_EOI_INDUCED:
 		e->kind = PVHV_EXIT_APIC_EOI;

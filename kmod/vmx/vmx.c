@@ -32,6 +32,7 @@ static DEFINE_IDA(vpids);
 
 static struct pvhv_tdp_format vmx_ept_format = {
 	.present = VMX_EPT_READABLE_MASK | VMX_EPT_EXECUTABLE_MASK,
+	.executable = VMX_EPT_EXECUTABLE_MASK,
 	.writable = VMX_EPT_WRITABLE_MASK,
 	.accessed = VMX_EPT_ACCESS_BIT,		/* if the CPU has them: caps.c */
 	.dirty = VMX_EPT_DIRTY_BIT,
@@ -51,9 +52,18 @@ static int vmx_probe(void)
 	r = vmx_permissions_init();
 	if (r)
 		return r;
+	r = vmx_apic_init();
+	if (r)
+		goto err_permissions;
 	r = vmx_host_init();
 	if (r)
-		vmx_permissions_exit();
+		goto err_apic;
+	return 0;
+
+err_apic:
+	vmx_apic_exit();
+err_permissions:
+	vmx_permissions_exit();
 	return r;
 }
 
@@ -65,6 +75,7 @@ static bool vmx_scales_tsc(void)
 static void vmx_remove(void)
 {
 	vmx_host_exit();
+	vmx_apic_exit();
 	vmx_permissions_exit();
 }
 
@@ -95,7 +106,7 @@ static void init_controls(struct pvhv_vcpu *vcpu)
 	if (disabled & KVM_X86_DISABLE_EXITS_PAUSE)
 		proc2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	proc2 &= ~(SECONDARY_EXEC_TSC_SCALING /* vmx_sync() */ |
-		   VMX_VIRTUAL_APIC /* vmx_apic_ops */);
+		   VMX_VIRTUAL_APIC | SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES /* vmx_apic_ops */);
 	if (!vmx->vpid)
 		proc2 &= ~SECONDARY_EXEC_ENABLE_VPID;
 	vmx_set(vmx, VMX_PROC_CONTROLS, proc);
@@ -238,6 +249,8 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 	}
 	if (vmx->apic_page)
 		vmcs_write(VIRTUAL_APIC_PAGE_ADDR, page_to_phys(vmx->apic_page));
+	if (vmx_apic_ops.access_page())
+		vmcs_write(APIC_ACCESS_ADDR, page_to_phys(vmx_apic_ops.access_page()));
 	if (vmx_caps.proc2 & PVHV_SECONDARY_EXEC_XSAVES)
 		vmcs_write(XSS_EXIT_BITMAP, 0);
 	vmx_host_constants();

@@ -267,6 +267,8 @@ void vmx_save_tpr(struct pvhv_vcpu *vcpu);	/* after the exit */
 
 /* apicv.c: */
 extern const struct pvhv_apic_ops vmx_apic_ops;
+int vmx_apic_init(void);
+void vmx_apic_exit(void);
 void vmx_write_eoi_exits(struct vmx_vcpu *vmx);	/* before an entry, with eoi_exits_dirty */
 
 /* permissions.c: the MSR bitmaps, shared by all vCPUs */
