@@ -11,6 +11,7 @@
 #include <linux/kvm.h>
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
+#include <asm/apic.h>
 #include <asm/mce.h>
 #include <asm/nospec-branch.h>
 #include <asm/ptrace.h>
@@ -72,6 +73,16 @@ struct kvm_pre_fault_memory {
 /* VT-x: names that came or went. */
 #define PVHV_SECONDARY_EXEC_XSAVES	BIT(20)
 #define PVHV_VMX_BASIC_TRUE_CTLS	BIT_ULL(55)
+
+/* One of the kernel's own vectors, to one CPU: 6.6 made the APIC drivers' functions static calls. */
+static inline void pvhv_send_ipi(int cpu, int vector)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	apic->send_IPI_mask(cpumask_of(cpu), vector);
+#else
+	__apic_send_IPI_mask(cpumask_of(cpu), vector);
+#endif
+}
 
 /* FRED delivers events without the IDT: 6.9. */
 static inline bool pvhv_host_has_fred(void)

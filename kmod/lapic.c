@@ -164,6 +164,8 @@ void lapic_post(struct pvhv_lapic *l, u8 vector, bool level, const struct pvhv_v
 			set_bit(vector, l->tmr);
 		else
 			clear_bit(vector, l->tmr);
+	} else if (src != l->vcpu && !level && lapic_post_running(l, vector)) {
+		return;
 	}
 	set_bit(vector, l->irr);
 	smp_mb__after_atomic();

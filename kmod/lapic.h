@@ -137,9 +137,12 @@ void lapic_recount(struct pvhv_lapic *l);	/* after bulk changes of ISR, IRR */
 void lapic_take_back_lent(struct pvhv_lapic *l);
 static inline void lapic_take_back(struct pvhv_lapic *l)
 {
+	if (unlikely(pvhv_posted_waits(l->vcpu)))
+		pvhv_lapic_collect_posted(l->vcpu);
 	if (unlikely(l->lent))
 		lapic_take_back_lent(l);
 }
+bool lapic_post_running(struct pvhv_lapic *l, u8 vector);	/* any; true: it is on its way */
 int lapic_virtual_peek(struct pvhv_lapic *l);
 
 /* split.c: */

@@ -26,6 +26,8 @@ static void reset_registers(struct pvhv_lapic *l)
 	struct pvhv_vm *vm = l->vcpu->vm;
 	u32 offset, id = lapic_reg(l, APIC_ID);
 
+	if (pvhv_posted_waits(l->vcpu))
+		pvhv_lapic_collect_posted(l->vcpu);
 	l->lent = false;
 	memset(l->regs, 0, KVM_APIC_REG_SIZE);
 	lapic_set_reg(l, APIC_ID, id);
@@ -58,6 +60,7 @@ int pvhv_lapic_create(struct pvhv_vcpu *vcpu)
 		return -ENOMEM;
 	l->regs = vcpu->be->apic ? vcpu->be->apic->page(vcpu) : NULL;
 	l->can_virtual = l->regs;
+	vcpu->posted = l->can_virtual ? vcpu->be->apic->posted(vcpu) : NULL;
 	if (!l->regs)
 		l->regs = kzalloc(KVM_APIC_REG_SIZE, GFP_KERNEL_ACCOUNT);
 	if (!l->regs) {

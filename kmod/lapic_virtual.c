@@ -5,14 +5,15 @@
  * registers without an exit.
  *  1. when it does,
  *  2. lending it the state, and taking it back,
- *  3. what it leaves to be done: EOIs that somebody waits for, and writes.
+ *  3. what it leaves to be done: EOIs that somebody waits for, and writes,
+ *  4. posted interrupts: they come to a guest that runs, without an exit.
  *
  * The registers lie in the page that hardware reads, always. ISR and IRR do not:
  * while lent, ISR and the interrupts that hardware knows of (the virtual IRR) are
  * in the page, l->isr is empty, and l->irr has what arrived since. Before an
  * entry the owner moves that over. It takes all back when it needs to look, and
  * lends it again before the next entry. What arrives while the guest runs comes
- * with a request, as always, which ends its stay.
+ * with a request, as always, which ends its stay, unless it can be posted.
  */
 #include <linux/string.h>
 
@@ -227,4 +228,49 @@ int pvhv_lapic_write_made(struct pvhv_vcpu *vcpu, u32 offset)
 		return PVHV_SLOW;
 	lapic_write_icr(l, APIC_DEST_SELF | (lapic_reg(l, offset) & APIC_VECTOR_MASK), 0);
 	return PVHV_RESUME;
+}
+
+/* --- 4. posted --- */
+
+/*
+ * Only what hardware need not know more of: edge-triggered, its end is nobody's
+ * concern. For a vCPU that leaves its guest meanwhile this is as good as a bit
+ * in IRR with a request: it looks before it enters again and before it sleeps,
+ * or has left before the second look here.
+ */
+bool lapic_post_running(struct pvhv_lapic *l, u8 vector)
+{
+	struct pvhv_vcpu *vcpu = l->vcpu;
+
+	if (!vcpu->posted || !READ_ONCE(vcpu->virtual_apic) ||
+	    READ_ONCE(vcpu->mode) != PVHV_IN_GUEST || test_bit(vector, l->eoi_vectors))
+		return false;
+	set_bit(vector, vcpu->posted->requests);
+	/* Set already: who did that notifies, and the vector is among what will be found. */
+	if (test_and_set_bit(PVHV_POSTED_ON, &vcpu->posted->control))
+		return true;
+	if (READ_ONCE(vcpu->mode) == PVHV_IN_GUEST)
+		vcpu->be->apic->notify(vcpu);
+	else
+		pvhv_make_request(vcpu, PVHV_REQ_EVENT);
+	return true;
+}
+
+/* The owner: they are in IRR like any others. */
+void pvhv_lapic_collect_posted(struct pvhv_vcpu *vcpu)
+{
+	struct pvhv_lapic *l = vcpu->lapic;
+	unsigned long word;
+	unsigned int i;
+
+	clear_bit(PVHV_POSTED_ON, &vcpu->posted->control);
+	smp_mb__after_atomic();
+	for (i = 0; i < LAPIC_WORDS; i++) {
+		if (!READ_ONCE(vcpu->posted->requests[i]))
+			continue;
+		word = xchg(&vcpu->posted->requests[i], 0);
+		atomic_long_or(word, (atomic_long_t *)&l->irr[i]);
+	}
+	WRITE_ONCE(l->irr_maybe, true);
+	vcpu->event_check = true;
 }

@@ -343,6 +343,7 @@ struct pvhv_vcpu {
 
 	/* irqchip */
 	struct pvhv_lapic *lapic;	/* NULL: irqchip in userspace */
+	struct pvhv_posted *posted;	/* lapic_virtual.c; NULL: nothing comes that way. Constant */
 
 	struct dentry *debugfs;
 	void *backend_data;		/* struct svm_vcpu, struct vmx_vcpu */
@@ -447,6 +448,17 @@ struct pvhv_vm {
 	void *backend_data;
 };
 
+/*
+ * What comes for a vCPU that runs, as hardware takes it without an exit: SDM
+ * table 30-1 ("posted-interrupt descriptor").
+ */
+struct pvhv_posted {
+	unsigned long requests[256 / BITS_PER_LONG];
+	unsigned long control;		/* PVHV_POSTED_*; the rest of it is for devices */
+	u64 reserved[3];
+} __aligned(64);
+#define PVHV_POSTED_ON		0	/* bit: there may be requests */
+
 enum pvhv_virtual_apic { PVHV_NOT_VIRTUAL, PVHV_VIRTUAL_XAPIC, PVHV_VIRTUAL_X2APIC };
 
 /* Hardware that works on a LAPIC while its guest runs; lapic_virtual.c is the other side. */
@@ -463,6 +475,10 @@ struct pvhv_apic_ops {
 	void (*set_status)(struct pvhv_vcpu *vcpu, u16 status);
 	/* Vectors whose end is PVHV_EXIT_APIC_EOI. */
 	void (*set_eoi_exits)(struct pvhv_vcpu *vcpu, const unsigned long *vectors);
+	/* NULL: it takes none while the guest runs. */
+	struct pvhv_posted *(*posted)(struct pvhv_vcpu *vcpu);
+	/* Makes it look there; also if that vCPU has left its CPU meanwhile. irqs may be off. */
+	void (*notify)(const struct pvhv_vcpu *vcpu);
 };
 
 /*
@@ -496,6 +512,8 @@ struct pvhv_backend {
 	void (*put)(struct pvhv_vcpu *vcpu);
 	/* Run the guest until one exit; irqs off; fills vcpu->exit. */
 	void (*enter)(struct pvhv_vcpu *vcpu);
+	/* The host's interrupt that ended it, if that is not pending any more; irqs off. NULL: it always is. */
+	void (*take_interrupt)(struct pvhv_vcpu *vcpu);
 
 	/* Segments and descriptor tables, in KVM's form. */
 	void (*get_segment)(struct pvhv_vcpu *vcpu, struct kvm_segment *s, int seg);
@@ -977,6 +995,11 @@ void pvhv_lapic_choose_virtual(struct pvhv_vcpu *vcpu);	/* what it depends on ch
 int pvhv_lapic_eoi_made(struct pvhv_vcpu *vcpu, u8 vector);	/* after the exits */
 int pvhv_lapic_write_made(struct pvhv_vcpu *vcpu, u32 offset);
 void pvhv_lapic_lend(struct pvhv_vcpu *vcpu);	/* before an entry, with virtual_apic */
+void pvhv_lapic_collect_posted(struct pvhv_vcpu *vcpu);
+static inline bool pvhv_posted_waits(const struct pvhv_vcpu *vcpu)
+{
+	return vcpu->posted && READ_ONCE(vcpu->posted->control) & BIT(PVHV_POSTED_ON);
+}
 
 /* lapic.c, lapic_state.c, lapic_timer.c, lapic_ipi.c, lapic_pv.c: */
 struct pvhv_apic_msg {		/* an interrupt message on its way to LAPICs */

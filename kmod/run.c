@@ -175,6 +175,9 @@ static bool may_enter(struct pvhv_vcpu *vcpu)
 		smp_mb__after_atomic();
 		vcpu->event_check = true;
 	}
+	/* Likewise; what comes from here on hardware finds as it enters. */
+	if (unlikely(pvhv_posted_waits(vcpu)))
+		pvhv_lapic_collect_posted(vcpu);
 	return !thread_work_pending();
 }
 
@@ -245,6 +248,8 @@ static int enter_guest(struct pvhv_vcpu *vcpu)
 	pvhv_distrust_branches();
 	put_guest_xstate(vcpu);
 	/* The interrupt that ended the guest is taken here, as guest time. */
+	if (be->take_interrupt)
+		be->take_interrupt(vcpu);
 	local_irq_enable();
 	if (vcpu->exit.kind == PVHV_EXIT_INTR) {
 		vcpu->stat.irq_exits++;
@@ -278,7 +283,8 @@ bool pvhv_vcpu_runnable(struct pvhv_vcpu *vcpu)
 /* Also what ends a sleep: requests are answered by the loop, not here. */
 static bool must_wake(struct pvhv_vcpu *vcpu)
 {
-	return READ_ONCE(vcpu->requests) || pvhv_vcpu_runnable(vcpu) || thread_work_pending();
+	return READ_ONCE(vcpu->requests) || pvhv_posted_waits(vcpu) || pvhv_vcpu_runnable(vcpu) ||
+	       thread_work_pending();
 }
 
 /* Wakes soon after going to sleep make polling longer, long sleeps end it. */
@@ -338,6 +344,8 @@ static int after_sleep(struct pvhv_vcpu *vcpu)
 		if (r <= 0)
 			return r;
 	}
+	if (pvhv_posted_waits(vcpu))
+		pvhv_lapic_collect_posted(vcpu);
 	if (vcpu->lapic && pvhv_lapic_has_events(vcpu)) {
 		r = pvhv_lapic_events(vcpu);
 		if (r <= 0)

@@ -52,6 +52,8 @@ static void vmx_apic_switch_to(struct pvhv_vcpu *vcpu, enum pvhv_virtual_apic ho
 	bool on = how != PVHV_NOT_VIRTUAL;
 
 	vmx_switch(vmx, VMX_PROC2_CONTROLS, VMX_VIRTUAL_APIC, on);
+	/* An entry insists on the two together; so notifications mean something only now. */
+	vmx->pin = vmx_caps.pin & ~(on ? 0 : PIN_BASED_POSTED_INTR);
 	if (how == PVHV_VIRTUAL_XAPIC)
 		vmx_switch(vmx, VMX_PROC2_CONTROLS, SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE, false);
 	/* These three come with it: the page's TPR is CR8. Else vmx_lend_tpr() begins anew. */
@@ -107,4 +109,6 @@ const struct pvhv_apic_ops vmx_apic_ops = {
 	.get_status = vmx_apic_get_status,
 	.set_status = vmx_apic_set_status,
 	.set_eoi_exits = vmx_apic_set_eoi_exits,
+	.posted = vmx_posted,
+	.notify = vmx_notify,
 };

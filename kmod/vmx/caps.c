@@ -30,6 +30,11 @@ static bool vmx_virtual_apic = true;
 module_param(vmx_virtual_apic, bool, 0444);
 MODULE_PARM_DESC(vmx_virtual_apic, "have interrupts delivered and ended by hardware where it can");
 
+/* An entry with them was seen on no processor. 2: all that goes without them, which Bochs can run. */
+static unsigned int vmx_posted_interrupts;
+module_param(vmx_posted_interrupts, uint, 0444);
+MODULE_PARM_DESC(vmx_posted_interrupts, "interrupts come to a guest that runs without ending its stay: 1: where the CPU does that, 2: all but that (for tests), 0: no");
+
 /* "Bits that are 1 in the lower half must be 1, bits that are 0 in the upper must be 0" (A.3.1). */
 struct controls {
 	u32 msr, true_msr;	/* the latter where VMX_BASIC says so */
@@ -129,6 +134,23 @@ static void probe_apic(void)
 		vmx_caps.proc2 &= ~(VMX_VIRTUAL_APIC | SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES);
 }
 
+/* Its handler for a notification that comes late is in kernels with KVM. */
+static void probe_posted(void)
+{
+	u64 pin, exit;
+
+	rdmsrl(MSR_IA32_VMX_PINBASED_CTLS, pin);
+	rdmsrl(MSR_IA32_VMX_EXIT_CTLS, exit);
+	pin = upper_32_bits(pin) & PIN_BASED_POSTED_INTR;
+	if (!IS_ENABLED(CONFIG_KVM) || !vmx_posted_interrupts || !vmx_has_virtual_apic() ||
+	    !(upper_32_bits(exit) & VM_EXIT_ACK_INTR_ON_EXIT) || (!pin && vmx_posted_interrupts == 1))
+		return;
+	if (vmx_posted_interrupts == 1)
+		vmx_caps.pin |= pin;
+	vmx_caps.exit |= VM_EXIT_ACK_INTR_ON_EXIT;
+	vmx_caps.posts = true;
+}
+
 static int probe_ept(struct pvhv_tdp_format *ept)
 {
 	const u64 needed = VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_2MB_PAGE_BIT |
@@ -201,6 +223,7 @@ int vmx_probe_caps(struct pvhv_tdp_format *ept)
 	if (r)
 		return r;
 	probe_apic();
+	probe_posted();
 	probe_l1tf();
 	probe_misc();
 	return 0;

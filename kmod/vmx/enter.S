@@ -2,7 +2,7 @@
 /*
  * enter.S - the VT-x world switch: one VMLAUNCH or VMRESUME, from host
  * registers to the guest's and back (SDM chapters 27 and 28); and the host's
- * NMI handler for an NMI that ended a guest.
+ * handlers for an NMI, or an acknowledged interrupt, that ended a guest.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
@@ -100,11 +100,10 @@ SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)
 SYM_FUNC_END(vmx_world_switch)
 
 /*
- * void vmx_call_nmi(void)
- * The frame that an NMI would push on this stack; CALL pushes its RIP. The
- * handler's IRET takes it off again, and ends the blocking of NMIs.
+ * The frame that an event would push on this stack; CALL pushes its RIP. The
+ * handler's IRET takes it off again.
  */
-SYM_FUNC_START(vmx_call_nmi)
+.macro BEGIN_HANDLER
 	push	%rbp
 	mov	%rsp, %rbp
 	and	$-16, %rsp
@@ -112,9 +111,25 @@ SYM_FUNC_START(vmx_call_nmi)
 	push	%rbp
 	pushf
 	push	$__KERNEL_CS
-	call	PVHV_NMI_ENTRY
+.endm
+
+.macro END_HANDLER
 	/* It is so already, but objtool knows of no CALL that ends by IRET. */
 	mov	%rbp, %rsp
 	pop	%rbp
 	RET
+.endm
+
+/* void vmx_call_nmi(void): IRET also ends the blocking of NMIs. */
+SYM_FUNC_START(vmx_call_nmi)
+	BEGIN_HANDLER
+	call	PVHV_NMI_ENTRY
+	END_HANDLER
 SYM_FUNC_END(vmx_call_nmi)
+
+/* void vmx_call_interrupt(unsigned long entry): interrupts off, and still so after it. */
+SYM_FUNC_START(vmx_call_interrupt)
+	BEGIN_HANDLER
+	CALL_NOSPEC rdi
+	END_HANDLER
+SYM_FUNC_END(vmx_call_interrupt)

@@ -222,7 +222,10 @@ void vmx_normalise_exit(struct pvhv_vcpu *vcpu, u32 reason)
 		return;
 	}
 	switch (basic) {
-	case EXIT_REASON_EXTERNAL_INTERRUPT:	/* still pending: taken once irqs are on */
+	case EXIT_REASON_EXTERNAL_INTERRUPT:	/* still pending, taken once irqs are on; or acknowledged */
+		vmx_note_interrupt(vmx);
+		e->kind = PVHV_EXIT_INTR;
+		break;
 	case EXIT_REASON_INIT_SIGNAL:
 		e->kind = PVHV_EXIT_INTR;
 		break;

@@ -98,6 +98,13 @@ int vmx_host_init(void)
 	return 0;
 }
 
+unsigned long vmx_host_entry(u8 vector)
+{
+	const gate_desc *idt = (const gate_desc *)host.idt_base;
+
+	return gate_offset(&idt[vector]);
+}
+
 void vmx_host_exit(void)
 {
 	int cpu;

@@ -13,6 +13,7 @@
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
+#include <asm/irq_vectors.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
 #include <asm/special_insns.h>
@@ -109,6 +110,7 @@ static void init_controls(struct pvhv_vcpu *vcpu)
 		   VMX_VIRTUAL_APIC | SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES /* vmx_apic_ops */);
 	if (!vmx->vpid)
 		proc2 &= ~SECONDARY_EXEC_ENABLE_VPID;
+	vmx->pin = vmx_caps.pin & ~PIN_BASED_POSTED_INTR /* vmx_apic_ops */;
 	vmx_set(vmx, VMX_PROC_CONTROLS, proc);
 	vmx_set(vmx, VMX_PROC2_CONTROLS, proc2);
 	vmx_set(vmx, VMX_ENTRY_CONTROLS, vmx_caps.entry & ~VM_ENTRY_IA32E_MODE);
@@ -220,7 +222,6 @@ static void vmx_put(struct pvhv_vcpu *vcpu)
 /* What never changes, once, into the current VMCS. */
 static void begin_vmcs(struct vmx_vcpu *vmx)
 {
-	vmcs_write(PIN_BASED_VM_EXEC_CONTROL, vmx_caps.pin);
 	vmcs_write(VM_EXIT_CONTROLS, vmx_caps.exit);
 	vmcs_write(EPT_POINTER, vmx->eptp);
 	vmcs_write(VIRTUAL_PROCESSOR_ID, vmx->vpid);
@@ -251,6 +252,10 @@ static void begin_vmcs(struct vmx_vcpu *vmx)
 		vmcs_write(VIRTUAL_APIC_PAGE_ADDR, page_to_phys(vmx->apic_page));
 	if (vmx_apic_ops.access_page())
 		vmcs_write(APIC_ACCESS_ADDR, page_to_phys(vmx_apic_ops.access_page()));
+	if (vmx_caps.pin & PIN_BASED_POSTED_INTR) {
+		vmcs_write(POSTED_INTR_NV, POSTED_INTR_VECTOR);
+		vmcs_write(POSTED_INTR_DESC_ADDR, __pa(&vmx->posted));
+	}
 	if (vmx_caps.proc2 & PVHV_SECONDARY_EXEC_XSAVES)
 		vmcs_write(XSS_EXIT_BITMAP, 0);
 	vmx_host_constants();
@@ -371,6 +376,7 @@ static void prepare(struct pvhv_vcpu *vcpu)
 		vmx_write_eoi_exits(vmx);
 	if (vmx->dirty)
 		vmx_write_dirty(vmx);
+	guest_field(&vmx->hw_pin, PIN_BASED_VM_EXEC_CONTROL, vmx->pin);
 	guest_field(&vmx->hw_rip, GUEST_RIP, vcpu->rip - vmx->rip_back);
 	guest_field(&vmx->hw_rsp, GUEST_RSP, vcpu->gpr[PVHV_RSP]);
 	guest_field(&vmx->hw_rflags, GUEST_RFLAGS, vcpu->rflags);
@@ -520,6 +526,7 @@ const struct pvhv_backend pvhv_vmx_backend = {
 	.load = vmx_load,
 	.put = vmx_put,
 	.enter = vmx_enter,
+	.take_interrupt = vmx_take_interrupt,
 	.get_segment = vmx_get_segment,
 	.set_segment = vmx_set_segment,
 	.get_code = vmx_get_code,

@@ -81,7 +81,9 @@ enum vmx_switched_msr { VMX_STAR, VMX_LSTAR, VMX_SFMASK, VMX_NR_SWITCHED };
 #define VMX_NR_PERF_MSRS	6
 
 struct vmx_vcpu {
-	/* What an entry and an exit load; first, for their alignment. */
+	struct pvhv_posted posted;	/* first, for its alignment */
+
+	/* What an entry and an exit load; aligned, too. */
 	struct vmx_msr_entry perf_guest[VMX_NR_PERF_MSRS], perf_host[VMX_NR_PERF_MSRS];
 	u32 hw_perf_msrs;		/* how many, in the VMCS */
 
@@ -101,9 +103,12 @@ struct vmx_vcpu {
 	bool x2apic_direct;		/* its MSRs, as far as hardware has them */
 	bool msrs_filtered;
 	bool eoi_exits_dirty;
+	bool acknowledged;		/* the host's interrupt that ended the stay: it is not pending */
+	u8 acknowledged_vector;
 	bool irq_as_int_n;		/* how the last interrupt went in */
 	u8 rip_back;			/* by how much this entry's RIP is before the guest's */
 	u16 vpid;			/* 0: none */
+	u32 pin;			/* pin-based controls */
 	u64 eptp;
 	u64 slice_end;			/* TSC, with vmx_caps.slice; 0: not begun */
 
@@ -113,7 +118,7 @@ struct vmx_vcpu {
 	u64 field[VMX_NR_FIELDS];
 
 	/* What the VMCS holds of these. */
-	u64 hw_rip, hw_rsp, hw_rflags, hw_timer;
+	u64 hw_rip, hw_rsp, hw_rflags, hw_timer, hw_pin;
 	u64 hw_host_rsp;		/* enter.S */
 	u64 hw_host_cr3, hw_host_cr4, hw_host_fs, hw_host_gs;
 	int hw_host_cpu;
@@ -143,6 +148,7 @@ struct vmx_caps {
 	bool invept_context, ept_5_levels, flush_l1d;
 	u8 int_n_length;	/* of injected INT n */
 	bool perf;		/* the host has performance counters */
+	bool posts;		/* posted interrupts are used, perhaps without hardware that takes them */
 };
 extern struct vmx_caps vmx_caps;
 
@@ -220,6 +226,7 @@ int vmx_probe_caps(struct pvhv_tdp_format *ept);	/* -ENODEV: logs why */
 
 /* host.c: */
 int vmx_host_init(void);
+unsigned long vmx_host_entry(u8 vector);		/* of the host's handler */
 void vmx_host_exit(void);
 int vmx_cpu_enable(void);
 void vmx_cpu_disable(void);
@@ -265,6 +272,12 @@ void vmx_lend_tpr(struct pvhv_vcpu *vcpu);
 void vmx_load_tpr(struct pvhv_vcpu *vcpu);	/* before an entry, with tpr_lent */
 void vmx_save_tpr(struct pvhv_vcpu *vcpu);	/* after the exit */
 
+/* interrupt.c: the host's, acknowledged by exits (if vmx_caps.exit says so); posted ones */
+void vmx_note_interrupt(struct vmx_vcpu *vmx);		/* after such an exit */
+void vmx_take_interrupt(struct pvhv_vcpu *vcpu);
+struct pvhv_posted *vmx_posted(struct pvhv_vcpu *vcpu);
+void vmx_notify(const struct pvhv_vcpu *vcpu);
+
 /* apicv.c: */
 extern const struct pvhv_apic_ops vmx_apic_ops;
 int vmx_apic_init(void);
@@ -289,5 +302,6 @@ asmlinkage int vmx_world_switch(u64 *gpr, bool launched, u64 *hw_host_rsp,
 				const struct vmx_speculation *spec);
 extern const u8 vmx_exit_point[];
 asmlinkage void vmx_call_nmi(void);	/* the host's handler, as if it came now */
+asmlinkage void vmx_call_interrupt(unsigned long entry);
 
 #endif /* PVHV_VMX_H */
