@@ -27,6 +27,8 @@
 #include "tap.h"
 #include "../vmm/control.h"
 
+#define FLOOD_LINES	100000
+
 static char dir[64];		/* the run directory, and all other files */
 static char program[PATH_MAX];
 
@@ -37,6 +39,7 @@ static pthread_barrier_t started;
 static char asked[4096];		/* commands and their parameters, a line each */
 static atomic_int running, attached = -1;
 static bool share_blocks, ignore_button, takes_orders, move_fails;
+static atomic_int flood;	/* the process that is interrupted meanwhile */
 static char disk_path[128];
 static json_int_t disk_size = 1048576;
 static int disk_grows;	/* while it is being frozen */
@@ -172,6 +175,23 @@ static int console_attach(void *arg, int fd)
 	return 0;
 }
 
+/* More than the socket takes at once, and an interrupt in the middle: the order to cancel comes all the same. */
+static void say_much(int fd)
+{
+	static const char progress[] = "{\"event\": \"progress\"}\n";
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	char order[64] = "";
+
+	for (int i = 0; i < FLOOD_LINES; i++) {
+		if (i == FLOOD_LINES / 2)
+			ASSERT_EQ(kill(flood, SIGINT), 0);
+		ASSERT_EQ(write(fd, progress, sizeof(progress) - 1), sizeof(progress) - 1);
+	}
+	if (poll(&pfd, 1, 20000) == 1 && read(fd, order, sizeof(order) - 1) > 0)
+		strcat(asked, order);
+	dprintf(fd, "{\"event\": \"failed\", \"message\": \"cancelled\"}\n");
+}
+
 /* The machine's side of /api/v1/move: what was ordered, then the events. */
 static void *save(void *arg)
 {
@@ -190,7 +210,9 @@ static void *save(void *arg)
 	snprintf(asked + strlen(asked), sizeof(asked) - strlen(asked), "%s", order);
 	ASSERT_EQ(write(file, saved, strlen(saved)), strlen(saved));
 	close(file);
-	if (move_fails)
+	if (flood)
+		say_much(fd);
+	else if (move_fails)
 		dprintf(fd, "{\"event\": \"failed\", \"message\": \"no moment\"}\n");
 	else
 		dprintf(fd, "{\"event\": \"progress\"}\n{\"event\": \"resumed\"}\n{\"event\": \"done\"}\n");
@@ -847,6 +869,34 @@ static void test_snapshot_overlay(void)
 	stop();
 }
 
+/* Ctrl-C while it has other things to do than to wait */
+static void test_interrupt(void)
+{
+	pid_t pid;
+
+	start_copy();
+	takes_orders = true;
+	share_blocks = true;
+	pid = ASSERT_OK(fork());
+	if (!pid) {
+		raise(SIGSTOP);
+		if (!chdir(dir) && freopen("err", "w", stderr))
+			execl(program, program, "snapshot", "vm", "machine", "--disks", "point", NULL);
+		_exit(99);
+	}
+	ASSERT_EQ(waitpid(pid, NULL, WUNTRACED), pid);
+	flood = pid;
+	ASSERT_EQ(kill(pid, SIGCONT), 0);
+	ASSERT_EQ(exit_status(pid), 3);
+	read_file("err", err, sizeof(err));
+	ASSERT_MSG(says("vm: cancelled"), "%s", err);
+	expect_asked("disk freeze {\"ms\":30000}\ndisk clone {\"path\":\"%s/point/disk 0.img\"}\n"
+		     "{\"do\":\"snapshot\",\"frozen\":{\"disk 0\":7}}\n{\"do\": \"cancel\"}\ndisk thaw {}\n", dir);
+	ASSERT(!exists("machine") && !exists("point/disk 0.img"));
+	flood = 0;
+	stop();
+}
+
 static const struct tap_test tests[] = {
 	TEST(find),
 	TEST(usage),
@@ -857,6 +907,7 @@ static const struct tap_test tests[] = {
 	TEST(nonsense),
 	TEST(console_pipe),
 	TEST(console_terminal),
+	TEST(interrupt),
 	TEST(snapshot_shared),
 	TEST(snapshot_overlay),
 	TEST(copy_shared),

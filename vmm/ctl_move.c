@@ -8,9 +8,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +21,9 @@
 
 #define BAR_WIDTH	40
 #define ORDER_MAX	4000
+#define EVENT_MAX	(64u << 10)	/* far more than one has */
+
+static int interrupted_fd = -1;
 
 /* 1. */
 
@@ -99,41 +104,73 @@ static bool take_line(const struct ctl_follow *how, const char *line, int *ret)
 	return last;
 }
 
-/* Closes the socket.  A signal without SA_RESTART has how->woken() called. */
+/* The lines in @buf, of which an incomplete one stays; true: the last event. */
+static bool take_lines(const struct ctl_follow *how, char *buf, size_t *len,
+		       int *ret)
+{
+	char *line = buf, *end;
+	bool last = false;
+
+	while (!last && (end = memchr(line, '\n', buf + *len - line))) {
+		*end = 0;
+		last = take_line(how, line, ret);
+		line = end + 1;
+	}
+	*len -= line - buf;
+	memmove(buf, line, *len);
+	return last;
+}
+
+/* Until something is to be read; an interrupt has how->woken() called, whenever it came. */
+static int wait_for_event(const struct ctl_follow *how)
+{
+	struct pollfd pfd[] = {
+		{ .fd = how->sock, .events = POLLIN },
+		{ .fd = how->woken ? interrupted_fd : -1, .events = POLLIN },
+	};
+	eventfd_t times;
+
+	do {
+		if (poll(pfd, ARRAY_SIZE(pfd), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (pfd[1].revents && !eventfd_read(interrupted_fd, &times))
+			how->woken(how);
+	} while (!pfd[0].revents);
+	return 0;
+}
+
+/* Closes the socket. */
 int ctl_follow(const struct ctl_follow *how)
 {
-	FILE *f = fdopen(how->sock, "r");
-	char *line = NULL;
-	size_t cap = 0;
+	char *buf = malloc(EVENT_MAX);
 	int ret = CTL_LOST;
 	bool last = false;
+	size_t len = 0;
 	ssize_t n;
 
-	if (!f) {
+	if (!buf) {
 		close(how->sock);
 		return fail(CTL_ERROR, "out of memory");
 	}
-	while (!last) {
-		errno = 0;
-		n = getline(&line, &cap, f);
-		if (n <= 0 && errno == EINTR && how->woken) {
-			clearerr(f);
-			how->woken(how);
-			continue;
-		}
+	while (!last && len < EVENT_MAX) {
+		if (wait_for_event(how))
+			break;
+		n = read(how->sock, buf + len, EVENT_MAX - len);
 		if (n <= 0)
 			break;
-		if (line[n - 1] == '\n')
-			line[n - 1] = 0;
-		last = take_line(how, line, &ret);
+		len += n;
+		last = take_lines(how, buf, &len, &ret);
 	}
 	if (!last) {
 		end_bar();
 		ret = fail(CTL_LOST, "%s: ended before it was %s", how->machine,
 			   how->what);
 	}
-	free(line);
-	fclose(f);
+	free(buf);
+	close(how->sock);
 	return ret;
 }
 
@@ -143,13 +180,18 @@ volatile sig_atomic_t ctl_interrupted;
 
 static void interrupt(int number)
 {
+	int err = errno;
+
 	ctl_interrupted = number;
+	eventfd_write(interrupted_fd, 1);
+	errno = err;
 }
 
 void ctl_catch_interrupt(void)
 {
 	const struct sigaction sa = { .sa_handler = interrupt };
 
+	interrupted_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 }
