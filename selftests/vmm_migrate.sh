@@ -145,6 +145,7 @@ under_way() {
 	go_slowly "$@"
 }
 go_slowly() {
+	rm -f lines	# of another move: the shell's child makes it anew, but when?
 	"$ctl" migrate vm$turn "$to" --bandwidth 1M --progress "$@" >lines 2>says &
 	mover=$!
 	wait_for '"phase":"memory"' lines 60 $mover
