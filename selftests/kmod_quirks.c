@@ -4,9 +4,7 @@
  * KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_APIC_BUS_CYCLES_NS.
  */
 #include <asm/kvm_para.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "apic.h"
 #include "kvm_new.h"
@@ -264,10 +262,6 @@ static void guest_hlt(uint64_t arg)
 		__asm__ volatile("hlt");
 }
 
-static void nothing(int sig)
-{
-}
-
 static void start_no_exits(unsigned int flags, uint64_t exits, void (*fn)(uint64_t))
 {
 	vm = vm_create(flags);
@@ -280,12 +274,8 @@ static void start_no_exits(unsigned int flags, uint64_t exits, void (*fn)(uint64
 /* HLT stays in the guest: no exit, but a signal ends KVM_RUN */
 static void test_hlt(void)
 {
-	struct itimerval t = { .it_value.tv_usec = 50000 };
-	struct sigaction sa = { .sa_handler = nothing };
-
 	start_no_exits(0, KVM_X86_DISABLE_EXITS_HLT, guest_hlt);
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &t, NULL);
+	alarm_every_ms(50);
 	ASSERT_EQ(vcpu_run_raw(vcpu), -EINTR);
 	ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_INTR);
 }

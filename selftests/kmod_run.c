@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -407,10 +406,6 @@ static void guest_spin(uint64_t arg)
 		guest_spins = true;
 }
 
-static void nothing(int sig)
-{
-}
-
 static void catch(int sig, void (*fn)(int))
 {
 	struct sigaction sa = { .sa_handler = fn };
@@ -418,25 +413,18 @@ static void catch(int sig, void (*fn)(int))
 	sigaction(sig, &sa, NULL);
 }
 
-static void set_timer_ms(unsigned int ms)
-{
-	struct itimerval t = { .it_value = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 } };
-
-	setitimer(ITIMER_REAL, &t, NULL);
-}
-
 static void test_signal_running(void)
 {
 	start(guest_spin);
-	catch(SIGALRM, nothing);
+	alarm_every_ms(30);
 	for (int i = 0; i < 5; i++) {
 		uint64_t t = now_ns();
 
-		set_timer_ms(30);
 		ASSERT_EQ(vcpu_run_raw(vcpu), -EINTR);
 		ASSERT_EQ(vcpu->run->exit_reason, KVM_EXIT_INTR);
 		ASSERT_LT(now_ns() - t, 5000000000ull);
 	}
+	alarm_every_ms(0);
 	ASSERT(guest_spins);
 	guest_may_end = true;
 	vcpu_run_done(vcpu);
@@ -453,11 +441,10 @@ static void test_signal_halted(void)
 {
 	vm = vm_create(VM_IRQCHIP);
 	vcpu = vcpu_add(vm, 0, guest_hlt_forever, 0);
-	catch(SIGALRM, nothing);
+	alarm_every_ms(30);
 	for (int i = 0; i < 5; i++) {
 		uint64_t t = now_ns();
 
-		set_timer_ms(30);
 		ASSERT_EQ(vcpu_run_raw(vcpu), -EINTR);
 		ASSERT_LT(now_ns() - t, 5000000000ull);
 	}

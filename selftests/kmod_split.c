@@ -3,10 +3,8 @@
  * Verifies the split interrupt chip (KVM_CAP_SPLIT_IRQCHIP): local APICs in the kernel, IOAPIC and PIC in userspace. What is
  * refused; messages by routes; the end of level-triggered interrupts as exits; the PIC's interrupts and their window.
  */
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "apic.h"
@@ -346,23 +344,17 @@ static void guest_halts(uint64_t arg)
 	GUEST_SYNC(1);
 }
 
-static void nothing(int sig)
-{
-}
-
 static void test_halted(void)
 {
-	struct itimerval t = { .it_value.tv_usec = 30000 };
-	struct sigaction sa = { .sa_handler = nothing };
 	struct kvm_mp_state mp;
 
 	start(guest_halts, 0);
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &t, NULL);
-	ASSERT_EQ(vcpu_run_raw(vcpu), -EINTR);
-	VCPU_IOCTL(vcpu, KVM_GET_MP_STATE, &mp);
-	if (mp.mp_state != KVM_MP_STATE_HALTED)
-		SKIP("the signal came too soon");
+	alarm_every_ms(30);
+	do {
+		ASSERT_EQ(vcpu_run_raw(vcpu), -EINTR);
+		VCPU_IOCTL(vcpu, KVM_GET_MP_STATE, &mp);
+	} while (mp.mp_state != KVM_MP_STATE_HALTED);
+	alarm_every_ms(0);
 	ASSERT_EQ(vcpu->run->ready_for_interrupt_injection, 1);
 	ASSERT_OK(pic(PIC_VEC));
 	vcpu_run_sync(vcpu, 1);

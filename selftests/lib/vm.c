@@ -3,8 +3,10 @@
  * Jobs: open the device, ask its capabilities and CPUID; make and destroy VMs; host time.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -130,6 +132,20 @@ uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+static void nothing(int sig)
+{
+}
+
+void alarm_every_ms(unsigned int ms)
+{
+	struct timeval t = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+	struct itimerval often = { .it_interval = t, .it_value = t };
+	struct sigaction sa = { .sa_handler = nothing };
+
+	ASSERT_OK(sigaction(SIGALRM, &sa, NULL));
+	ASSERT_OK(setitimer(ITIMER_REAL, &often, NULL));
 }
 
 void sleep_ms(unsigned int ms)

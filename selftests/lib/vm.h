@@ -147,6 +147,11 @@ void vm_run_all(struct vm *vm);			/* all vCPUs, to their end */
 /* Time on the host side */
 uint64_t now_ns(void);
 void sleep_ms(unsigned int ms);
+/*
+ * A SIGALRM each so many milliseconds, which does nothing but end KVM_RUN; 0 ends it.  Once would not do: on a busy machine the
+ * one signal may come before KVM_RUN does.
+ */
+void alarm_every_ms(unsigned int ms);
 /* Is cond true within so many milliseconds? */
 #define WAIT_FOR(cond, ms)						\
 	({								\
