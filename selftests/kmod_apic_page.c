@@ -14,7 +14,6 @@
 #define APIC_RESERVED	0x400	/* in the page, and no register */
 #define VEC		0x51
 #define VEC_HI		0x71
-#define ROUNDS		200
 #define MOVED_BASE	0xd0000000ul
 #define MMIO_QUIRK	BIT(2)	/* KVM_X86_QUIRK_LAPIC_MMIO_HOLE */
 #define PATTERN		0x5eed5eedu
@@ -177,44 +176,6 @@ static void test_timer(void)
 	REQUIRE_CAP(KVM_CAP_TSC_DEADLINE_TIMER);
 	start(guest_timer, 0);
 	vcpu_run_done(vcpu);
-	vm_destroy(vm);
-}
-
-/* --- where an EOI costs no exit, neither does what else hardware does --- */
-
-static void guest_eois(uint64_t arg)
-{
-	guest_start();
-	for (int i = 0; i < ROUNDS; i++)
-		xapic_write(APIC_EOI, 0);
-}
-
-static void guest_no_exits(uint64_t arg)
-{
-	guest_start();
-	for (int i = 0; i < ROUNDS; i++) {
-		self(VEC);
-		xapic_write(APIC_TPR, 0x60);
-		sti_nop_cli();
-		GUEST_ASSERT_EQ(xapic_read(APIC_IRR + 0x20), (uint32_t)BIT(VEC & 31));
-		GUEST_ASSERT_EQ(hits[VEC], (uint32_t)i);
-		xapic_write(APIC_TPR, 0);
-		sti_nop_cli();
-		GUEST_ASSERT_EQ(xapic_read(APIC_LVTT), (uint32_t)APIC_LVT_MASKED);
-	}
-	GUEST_ASSERT_EQ(hits[VEC], (uint32_t)ROUNDS);
-}
-
-static void test_no_exits(void)
-{
-	start(guest_eois, 0);
-	vcpu_run_done(vcpu);
-	if (vcpu_stat(vcpu, "exits") >= ROUNDS)
-		SKIP("hardware does not end interrupts here");
-	vm_destroy(vm);
-	start(guest_no_exits, 0);
-	vcpu_run_done(vcpu);
-	ASSERT_LT(vcpu_stat(vcpu, "exits"), ROUNDS / 2);
 	vm_destroy(vm);
 }
 
@@ -489,7 +450,6 @@ int main(int argc, char **argv)
 	static const struct tap_test tests[] = {
 		TEST(words),
 		TEST(timer),
-		TEST(no_exits),
 		TEST(two),
 		TEST(threads),
 		TEST(away),
