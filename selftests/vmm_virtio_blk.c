@@ -622,6 +622,71 @@ static void test_reset_with_requests_held(void)
 	close_device();
 }
 
+/* All of the ring is out, and the driver's index says that there is more: the device breaks, and the loop goes on. */
+static void test_more_than_it_holds(void)
+{
+	begin(0);
+	hold_some(RING_NUM);
+	ASSERT_EQ(v->queues[0].requests, RING_NUM);
+	ASSERT(!v->broken);
+	vring_offer(&ring[0], 0);
+	vring_show(&ring[0], true);
+	kick(0);
+	pump();
+	ASSERT(v->broken);
+	ASSERT(virtio_status(v) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	ASSERT_MSG(strstr(last_line, "more requests are out than it holds"), "%s", last_line);
+	virtio_set_status(v, 0);
+	pump();
+	ASSERT_EQ(virtio_status(v), 0);
+	blk_resume(blk);
+	start_driver(v->offered);
+	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA + MIB, 512), VIRTIO_BLK_S_OK);
+	close_device();
+}
+
+/* Kicks of queues that are not there, before the start and after it, of a reset device, and with nothing new. */
+static void test_kicks_for_nothing(void)
+{
+	struct disk_options opt = { .path = path };
+	int i, fd;
+
+	fd = ASSERT_OK(mkstemp(path));
+	ASSERT_OK(ftruncate(fd, DISK_LEN));
+	close(fd);
+	open_device(&opt, 4);
+	unlink(path);
+	for (i = 0; i < 4; i++)
+		kick(i);
+	pump();
+	ASSERT(!v->started);
+	negotiate(v->offered);
+	vring_drv_init(&ring[0], &mem, RINGS, RING_NUM);
+	vring_attach(&ring[0], v, 0);		/* one of the four */
+	driver_ok();
+	pump();
+	nr_added = 0;
+	for (i = 0; i < 4; i++)
+		kick(i);
+	pump();
+	ASSERT_EQ(v->queues[0].requests, 0);
+	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK);
+	ASSERT_EQ(v->queues[0].requests, 1);
+	virtio_set_status(v, 0);
+	pump();
+	for (i = 0; i < 4; i++)
+		kick(i);
+	vring_offer(&ring[0], 0);
+	vring_show(&ring[0], true);		/* in memory that is no ring now */
+	kick(0);
+	pump();
+	ASSERT_EQ(v->queues[0].requests, 1);
+	ASSERT(!v->broken);
+	start_driver(v->offered);
+	ASSERT_EQ(request(VIRTIO_BLK_T_IN, 0, DATA, 512), VIRTIO_BLK_S_OK);
+	close_device();
+}
+
 static void test_reset_in_mid_io(void)
 {
 	unsigned int round, i;
@@ -893,6 +958,8 @@ static const struct tap_test tests[] = {
 	TEST(overlaps),
 	TEST(scribbling_driver),
 	TEST(reset_with_requests_held),
+	TEST(more_than_it_holds),
+	TEST(kicks_for_nothing),
 	TEST(reset_in_mid_io),
 	TEST(pause_and_go_on),
 	TEST(quiet_with_all_shown),

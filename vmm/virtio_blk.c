@@ -341,7 +341,10 @@ static void vblk_kick(struct virtio *v, unsigned int queue)
 			virtio_kick_again(v, queue);
 			return;
 		}
-	} while (virtio_kicks_on(v, queue));
+		if (!virtio_kicks_on(v, queue))
+			return;
+	} while (q->nr_free);
+	virtio_break(v, "queue %u: more requests are out than it holds", queue);
 }
 
 static void set_capacity(struct virtio_blk *dev)
