@@ -2,10 +2,14 @@
 /*
  * Verifies pvhv-run's event loop: every operation completes once with the kernel's result, watched eventfds wake it without being
  * read, deferred tasks run once and after a turn's completions, registered memory moves like any other, more operations than the ring has entries are all done, and
- * after loop_fini() nothing is in flight and no file is held. Runs on any machine with io_uring.
+ * after loop_fini() nothing is in flight and no file is held. Bells and completions end a wait whenever they come, however it waits,
+ * and how it waits follows from what ended the waits before. Runs on any machine with io_uring; by reading it waits on a 6.1 host only.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,7 +111,7 @@ static void test_watch_needs_no_read(void)
 	u64 v;
 
 	init();
-	ASSERT_EQ(loop_watch(&c.op, fd), 0);
+	ASSERT_EQ(loop_watch_eventfd(&c.op, fd), 0);
 	ASSERT_EQ(pthread_create(&t, NULL, signal_thread, &fd), 0);
 	ASSERT_EQ(loop_run(), 0);
 	pthread_join(t, &bad);
@@ -323,7 +327,7 @@ static void test_more_than_the_ring(void)
 	static struct counted c[5000];
 	static u8 buf[5000];
 	int fd = ASSERT_OK(memfd_create("f", 0)), i;
-	struct loop_file file = { fd, -1 };
+	struct loop_file file = { .fd = fd, .slot = -1 };
 	struct iovec iov;
 
 	for (i = 0; i < 5000; i++)
@@ -384,6 +388,360 @@ static void test_fini_lets_files_go(void)
 	unlink(path);
 }
 
+/* --- bells ----------------------------------------------------------------------------------------------------- */
+
+#define ROUNDS		4000
+#define RINGERS		3
+
+/* Somebody who rings when it is wanted, after a while that sweeps over the time in which the loop goes to wait. */
+struct ringer {
+	struct bell bell;
+	struct loop_task task;
+	volatile u16 word;
+	u16 seen;		/* the loop's */
+	atomic_uint wanted;	/* how often it was */
+	unsigned int rounds;
+	int fd;
+	pthread_t thread;
+};
+
+static struct ringer ringers[RINGERS];
+static int ringing;
+
+static void want(struct ringer *r)
+{
+	bell_out(&r->bell, &r->word, r->seen);
+	atomic_fetch_add(&r->wanted, 1);
+}
+
+static void rung(struct loop_task *task)
+{
+	struct ringer *r = container_of(task, struct ringer, task);
+
+	ASSERT_EQ(r->word, (u16)(r->seen + 1));
+	r->seen++;
+	if (++r->rounds < ROUNDS)
+		want(r);
+	else if (!--ringing)
+		loop_quit();
+}
+
+static void *ring(void *arg)
+{
+	struct ringer *r = arg;
+	unsigned int i;
+	int spin;
+
+	for (i = 1; i <= ROUNDS; i++) {
+		while (atomic_load(&r->wanted) < i)
+			sched_yield();
+		for (spin = i % 700; spin; spin--)
+			__asm__ volatile("pause");
+		r->word++;
+		loop_signal(r->fd);
+	}
+	return NULL;
+}
+
+static void start_ringers(int nr)
+{
+	int i;
+
+	ringing = nr;
+	for (i = 0; i < nr; i++) {
+		struct ringer *r = &ringers[i];
+
+		memset(r, 0, sizeof(*r));
+		r->word = 65000;	/* and once around */
+		r->seen = 65000;
+		r->task.run = rung;
+		r->bell.task = &r->task;
+		r->fd = ASSERT_OK(bell_join());
+		want(r);
+		ASSERT_EQ(pthread_create(&r->thread, NULL, ring, r), 0);
+	}
+}
+
+static void end_ringers(int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		pthread_join(ringers[i].thread, NULL);
+		bell_leave();
+	}
+}
+
+static void test_bells(void)
+{
+	int nr;
+
+	for (nr = 1; nr <= RINGERS; nr += RINGERS - 1) {
+		init();
+		start_ringers(nr);
+		ASSERT_EQ(loop_run(), 0);
+		end_ringers(nr);
+		loop_fini();
+	}
+}
+
+/* A byte in a pipe, which the ring reads. */
+struct sender {
+	struct loop_op op;
+	int fds[2];
+	u8 byte;
+	unsigned int rounds;
+	atomic_uint wanted;
+	pthread_t thread;
+};
+
+static void sent(struct loop_op *op, int res)
+{
+	struct sender *s = container_of(op, struct sender, op);
+
+	ASSERT_EQ(res, 1);
+	ASSERT_EQ(s->byte, (u8)s->rounds);
+	if (++s->rounds == ROUNDS) {
+		if (!--ringing)
+			loop_quit();
+		return;
+	}
+	ASSERT_EQ(loop_read(op, s->fds[0], &s->byte, 1), 0);
+	atomic_fetch_add(&s->wanted, 1);
+}
+
+static void *send_bytes(void *arg)
+{
+	struct sender *s = arg;
+	unsigned int i;
+	int spin;
+	u8 byte;
+
+	for (i = 1; i <= ROUNDS; i++) {
+		while (atomic_load(&s->wanted) < i)
+			sched_yield();
+		for (spin = i % 900; spin; spin--)
+			__asm__ volatile("pause");
+		byte = i - 1;
+		if (write(s->fds[1], &byte, 1) != 1)
+			return (void *)1;
+	}
+	return NULL;
+}
+
+static void start_sender(struct sender *s)
+{
+	memset(s, 0, sizeof(*s));
+	ASSERT_OK(pipe(s->fds));
+	s->op.done = sent;
+	atomic_store(&s->wanted, 1);
+	ASSERT_EQ(loop_read(&s->op, s->fds[0], &s->byte, 1), 0);
+	ASSERT_EQ(pthread_create(&s->thread, NULL, send_bytes, s), 0);
+}
+
+static void end_sender(struct sender *s)
+{
+	void *bad;
+
+	pthread_join(s->thread, &bad);
+	ASSERT(!bad);
+	close(s->fds[0]);
+	close(s->fds[1]);
+}
+
+/* First completions alone, for which it waits in the ring by and by; then bells as well, and at the end these alone. */
+static void test_bells_and_completions(void)
+{
+	struct sender s;
+	int bells;
+
+	for (bells = 0; bells <= RINGERS; bells++) {
+		init();
+		start_sender(&s);
+		start_ringers(bells);
+		ringing++;
+		ASSERT_EQ(loop_run(), 0);
+		end_ringers(bells);
+		end_sender(&s);
+		loop_fini();
+	}
+}
+
+/* With an eventfd watched it waits in the ring, and there, too, bells are heard. */
+static void test_bells_beside_an_eventfd(void)
+{
+	struct counted c = { .op.done = counted_done };
+	int fd = ASSERT_OK(eventfd(0, EFD_NONBLOCK));
+
+	init();
+	start_ringers(RINGERS);
+	ASSERT_EQ(loop_watch_eventfd(&c.op, fd), 0);
+	loop_signal(fd);
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(c.nr, 1);
+	ASSERT_EQ(c.res, POLLIN);
+	loop_cancel(&c.op);
+	end_ringers(RINGERS);
+	loop_fini();
+	close(fd);
+}
+
+static void never(struct loop_task *task)
+{
+	ASSERT(!"a bell that nobody rang");
+}
+
+static void *signal_for_nothing(void *arg)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++)
+		loop_signal(*(int *)arg);
+	loop_wake();
+	return NULL;
+}
+
+/* The eventfd alone, as by a guest that kicks and has nothing, wakes only the loop. */
+static void test_bell_for_nothing(void)
+{
+	struct loop_task task = { .run = never };
+	struct bell bell = { .task = &task };
+	volatile u16 word = 7;
+	pthread_t t;
+	int fd;
+
+	init();
+	woken_nr = 0;
+	fd = ASSERT_OK(bell_join());
+	bell_out(&bell, &word, 7);
+	ASSERT_EQ(pthread_create(&t, NULL, signal_for_nothing, &fd), 0);
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(woken_nr, 1);
+	pthread_join(t, NULL);
+	bell_in(&bell);
+	bell_in(&bell);
+	word = 8;
+	bells_look();
+	ASSERT(!task.queued);
+	bell_leave();
+	loop_fini();
+}
+
+/* The eventfd is one for all, lives as long as one of them, and has so many owners. */
+static void test_bell_owners(void)
+{
+	int first = ASSERT_OK(bell_join()), i;
+
+	for (i = 1; i < 64; i++)
+		ASSERT_EQ(bell_join(), first);
+	ASSERT_EQ(bell_join(), -ENOSPC);
+	init();
+	loop_fini();
+	bell_leave();
+	ASSERT_EQ(bell_join(), first);
+	for (i = 0; i < 64; i++)
+		bell_leave();
+	ASSERT_EQ(fcntl(first, F_GETFD), -1);
+}
+
+struct busy_task {
+	struct loop_task task, rung;
+	struct bell bell;
+	volatile u16 word;
+	int turns, fd;
+};
+
+static void be_busy(struct loop_task *task)
+{
+	struct busy_task *b = container_of(task, struct busy_task, task);
+
+	if (b->turns++ == 10) {
+		b->word++;
+		loop_signal(b->fd);	/* which is not waited for */
+	}
+	ASSERT_LE(b->turns, 15);
+	loop_defer(task);
+}
+
+static void heard(struct loop_task *task)
+{
+	loop_quit();
+}
+
+/* A loop that never waits looks at the bells, too. */
+static void test_bells_while_busy(void)
+{
+	struct busy_task b = { .task.run = be_busy, .rung.run = heard };
+
+	init();
+	b.fd = ASSERT_OK(bell_join());
+	b.bell.task = &b.rung;
+	bell_out(&b.bell, &b.word, 0);
+	loop_defer(&b.task);
+	ASSERT_EQ(loop_run(), 0);
+	loop_undefer(&b.task);
+	bell_leave();
+	loop_fini();
+}
+
+/* More completions at once than the ring shows, while it waits for them. */
+static void test_overflow(void)
+{
+	static struct counted c[3000];
+	struct counted watched = { .op.done = counted_done };
+	int round, i, fds[2];
+
+	for (round = 0; round < 2; round++) {
+		init();
+		ASSERT_OK(pipe(fds));
+		ASSERT_EQ(loop_watch(&watched.op, fds[0]), 0);
+		pending = 3000;
+		for (i = 0; i < 3000; i++) {
+			c[i] = (struct counted){ .op.done = counted_done };
+			ASSERT_EQ(loop_timer_us(&c[i].op, 30000 - i), 0);
+		}
+		usleep(round * 60000);
+		ASSERT_EQ(loop_run(), 0);
+		for (i = 0; i < 3000; i++) {
+			ASSERT_EQ(c[i].nr, 1);
+			ASSERT_EQ(c[i].res, -ETIME);
+		}
+		watched.nr = 0;
+		watched.stop_at = 1;
+		ASSERT_EQ(write(fds[1], "", 1), 1);
+		ASSERT_EQ(loop_run(), 0);
+		ASSERT_EQ(watched.res, POLLIN);
+		loop_cancel(&watched.op);
+		loop_fini();
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
+static void test_choice(void)
+{
+	static const struct {
+		bool before;
+		int waits, ring;	/* the first of them */
+		bool after;
+	} table[] = {
+		{ true, 63, 63, true }, { true, 64, 64, false }, { true, 64, 41, false }, { true, 64, 40, true },
+		{ false, 63, 0, false }, { false, 64, 0, true }, { false, 64, 40, true }, { false, 64, 41, false },
+		{ true, 128, 40, true }, { true, 128, 64, true }, { true, 127, 64, false },
+	};
+	struct wait_choice c;
+	unsigned int i;
+	int wait;
+
+	for (i = 0; i < ARRAY_SIZE(table); i++) {
+		wait_choice_init(&c, table[i].before);
+		ASSERT_EQ(c.by_read, table[i].before);
+		for (wait = 0; wait < table[i].waits; wait++)
+			wait_choice_note(&c, wait < table[i].ring);
+		ASSERT_MSG(c.by_read == table[i].after, "row %u", i);
+	}
+}
+
 static const struct tap_test tests[] = {
 	TEST(wake),
 	TEST(watch_needs_no_read),
@@ -395,6 +753,14 @@ static const struct tap_test tests[] = {
 	TEST(more_than_the_ring),
 	TEST(fini_waits),
 	TEST(fini_lets_files_go),
+	TEST(bells),
+	TEST(bells_and_completions),
+	TEST(bells_beside_an_eventfd),
+	TEST(bell_for_nothing),
+	TEST(bell_owners),
+	TEST(bells_while_busy),
+	TEST(overflow),
+	TEST(choice),
 };
 
 int main(int argc, char **argv)

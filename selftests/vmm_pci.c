@@ -196,6 +196,7 @@ static void setup(int nr, u64 bps)
 	for (i = 0; i < nr; i++) {
 		rng[i] = virtio_rng_create(&mem, labels[i], bps);
 		ASSERT(rng[i]);
+		ASSERT_EQ(virtio_own_kicks(rng[i], 1), 0);		/* to see which bell is where */
 		devices_add_named(&devs, &rng[i]->dev, virtio_device_ops(), rng[i]->label);
 		ASSERT_EQ(virtio_pci_add(bus, &devs, rng[i]), 0);
 		virtio_open(rng[i]);

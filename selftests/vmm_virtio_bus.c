@@ -120,7 +120,7 @@ static void request(void)
 	vring_add(&ring, &(struct vring_piece){ 0x20000, 64, true }, 1);
 	vring_show(&ring, true);
 	vring_want_event(&ring);
-	fakeloop_fire(&echo->queues[1].kick_op);
+	bells_look();
 	main_thread();
 }
 
@@ -353,7 +353,7 @@ static void test_broken(void)
 	start();
 	vring_offer(&ring, 100);
 	vring_show(&ring, true);
-	fakeloop_fire(&echo->queues[1].kick_op);
+	bells_look();
 	main_thread();
 	ASSERT_EQ(page->status, RUNNING | VIRTIO_CONFIG_S_NEEDS_RESET);
 	ASSERT(signalled(echo->config_fd));

@@ -346,6 +346,15 @@ static void kick(struct virtio_queue *q)
 	v->ops->kick(v, q->index);
 }
 
+static void watch(struct virtio_queue *q)
+{
+	if (q->own_kick && !q->kick_op.busy && !q->backend && !q->v->closing &&
+	    virtio_queue_ready(q->v, q->index) &&
+	    loop_watch_eventfd(&q->kick_op, q->kick_fd))
+		virtio_break(q->v, "queue %u: the event loop cannot watch it",
+			     q->index);
+}
+
 /* An interrupt may have been on its way when the machine was saved. */
 static void tell_again(struct virtio_queue *q)
 {
@@ -377,6 +386,7 @@ static void start_device(struct virtio *v)
 	for (i = 0; i < v->nr_queues; i++) {
 		if (v->loaded)
 			tell_again(&v->queues[i]);
+		watch(&v->queues[i]);
 		kick(&v->queues[i]);
 	}
 	/* And the configuration may have changed before the driver was there. */
@@ -403,8 +413,11 @@ void virtio_stopped(struct virtio *v)
 	unsigned int i;
 
 	/* From here on memory may be saved: the end of this turn is too late to show what is done. */
-	for (i = 0; i < v->nr_queues; i++)
+	for (i = 0; i < v->nr_queues; i++) {
 		virtio_flush(v, i);
+		loop_cancel(&v->queues[i].kick_op);
+		bell_in(&v->queues[i].bell);
+	}
 	v->stopping = false;
 	v->started = false;
 	if (v->paused)
@@ -486,14 +499,6 @@ static void run_queue(struct loop_task *task)
 	kick(q);
 }
 
-static void watch(struct virtio_queue *q)
-{
-	if (!q->kick_op.busy && !q->backend && !q->v->closing &&
-	    loop_watch(&q->kick_op, q->kick_fd))
-		virtio_break(q->v, "queue %u: the event loop cannot watch it",
-			     q->index);
-}
-
 static void kicked(struct loop_op *op, int res)
 {
 	struct virtio_queue *q = container_of(op, struct virtio_queue, kick_op);
@@ -501,15 +506,11 @@ static void kicked(struct loop_op *op, int res)
 	if (res >= 0 && !q->backend && !q->v->closing)
 		loop_defer(&q->task);
 	if (res == -ECANCELED)
-		watch(q);	/* taken back before the backend had it */
+		watch(q);	/* given back, or started again, since */
 }
 
 void virtio_open(struct virtio *v)
 {
-	unsigned int i;
-
-	for (i = 0; i < v->nr_queues; i++)
-		watch(&v->queues[i]);
 	virtio_service(v);
 }
 
@@ -520,6 +521,7 @@ void virtio_close(struct virtio *v)
 	v->closing = true;
 	for (i = 0; i < v->nr_queues; i++) {
 		loop_cancel(&v->queues[i].kick_op);
+		bell_in(&v->queues[i].bell);
 		loop_undefer(&v->queues[i].task);
 	}
 	stop_device(v);
@@ -614,8 +616,15 @@ void virtio_kicks_off(struct virtio *v, unsigned int queue)
 
 bool virtio_kicks_on(struct virtio *v, unsigned int queue)
 {
-	return !v->broken && !v->stopping &&
-	       virtq_kicks_on(&v->queues[queue].ring);
+	struct virtio_queue *q = &v->queues[queue];
+
+	if (v->broken || v->stopping)
+		return false;
+	if (virtq_kicks_on(&q->ring))
+		return true;
+	if (!q->own_kick && virtq_ready(&q->ring))
+		bell_out(&q->bell, virtq_news(&q->ring), q->ring.last_avail);
+	return false;
 }
 
 void virtio_kick_again(struct virtio *v, unsigned int queue)
@@ -766,6 +775,13 @@ const struct device_ops *virtio_device_ops(void)
 
 /* From nothing, and back. */
 
+static int own_kick(struct virtio_queue *q)
+{
+	q->own_kick = true;
+	q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return q->kick_fd < 0 ? -errno : 0;
+}
+
 static int make_queue(struct virtio *v, unsigned int i, u16 size)
 {
 	struct virtio_queue *q = &v->queues[i];
@@ -776,9 +792,25 @@ static int make_queue(struct virtio *v, unsigned int i, u16 size)
 	q->size = size;
 	q->kick_op.done = kicked;
 	q->task.run = run_queue;
-	q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	q->bell.task = &q->task;
+	q->kick_fd = bell_join();
+	if (q->kick_fd < 0)
+		own_kick(q);
 	q->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return q->kick_fd < 0 || q->call_fd < 0 ? -errno : 0;
+}
+
+int virtio_own_kicks(struct virtio *v, unsigned int nr)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < nr && !ret; i++)
+		if (!v->queues[i].own_kick) {
+			bell_leave();
+			ret = own_kick(&v->queues[i]);
+		}
+	return ret;
 }
 
 int virtio_init(struct virtio *v, const struct virtio_ops *ops,
@@ -820,7 +852,9 @@ void virtio_fini(struct virtio *v)
 		struct virtio_queue *q = &v->queues[i];
 
 		virtq_fini(&q->ring);
-		if (q->kick_fd >= 0)
+		if (!q->own_kick)
+			bell_leave();
+		else if (q->kick_fd >= 0)
 			close(q->kick_fd);
 		if (q->call_fd >= 0)
 			close(q->call_fd);

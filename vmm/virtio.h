@@ -93,6 +93,12 @@ static inline bool virtq_at_hand(const struct virtq *q)
 	return q->last_avail != q->avail_idx || q->nr_returned;
 }
 
+/* The guest's index: another than @last_avail when there is more. */
+static inline const volatile u16 *virtq_news(const struct virtq *q)
+{
+	return (const volatile u16 *)(q->avail + 2);
+}
+
 int virtq_start(struct virtq *q, const struct mem *mem,
 		const struct virtq_layout *at, u16 chain_max, u64 features);
 void virtq_fini(struct virtq *q);
@@ -165,7 +171,8 @@ struct virtio_queue {
 	struct virtio *v;	/* [c] */
 	u16 index;		/* [c] */
 	u16 size_max;		/* [c] a power of two */
-	int kick_fd;		/* [c] eventfd: driver to device */
+	int kick_fd;		/* [c] eventfd: driver to device, ours if @own_kick */
+	bool own_kick;		/* [c] else that of all bells */
 	int call_fd;		/* [c] eventfd: device to driver */
 
 	u16 size;		/* [l] lock: what the driver chose */
@@ -175,6 +182,7 @@ struct virtio_queue {
 	u64 used;		/* [l] lock */
 
 	struct virtq ring;	/* [m] */
+	struct bell bell;	/* [m] or, if @own_kick: */
 	struct loop_op kick_op;	/* [m] */
 	struct loop_task task;	/* [m] a look at the ring is due */
 	bool backend;		/* [m] the host's kernel takes the kicks */
@@ -261,9 +269,11 @@ void virtio_config_set(struct virtio *v, u32 off, const void *data, u32 len);
 void virtio_config_get(struct virtio *v, u32 off, void *data, u32 len);
 /*
  * The eventfds of a queue, for a backend in the host kernel (vhost), which may
- * poll the one and write the other itself.  With @own the main thread no
+ * poll the one and write the other itself: the first @nr queues have a kick of
+ * their own then, before there is a transport.  With @own the main thread no
  * longer polls the kick; virtio_unpop()ed state is the backend's business.
  */
+int virtio_own_kicks(struct virtio *v, unsigned int nr);
 void virtio_kick_owner(struct virtio *v, unsigned int queue, bool own);
 
 /* Machine side, main thread. */

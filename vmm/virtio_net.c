@@ -473,6 +473,12 @@ struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
 	    virtio_init(&n->v, &vnet_ops, mem, label, 2 * n->pairs + 1,
 			VNET_QUEUE_SIZE))
 		goto err;
+	if (n->vhost && virtio_own_kicks(&n->v, 2 * n->pairs)) {
+		fail(-errno, "%s: cannot create its queues: %s", label,
+		     strerror(errno));
+		virtio_fini(&n->v);
+		goto err;
+	}
 	memcpy(n->own_mac, net->mac, ETH_ALEN);
 	n->v.offered |= features_of(net);
 	if (n->vhost)

@@ -395,7 +395,8 @@ void net_options_print(const struct net_options *net);
 /* loop.c: the io_uring event loop. */
 struct loop_op {
 	void (*done)(struct loop_op *op, int res);
-	int watched;		/* [m] an eventfd, or -1 */
+	int watched;		/* [m] a descriptor, or -1 */
+	bool eventfd;		/* [m] it is one, by loop_watch_eventfd() */
 	bool busy;		/* [m] submitted and not yet done */
 };
 
@@ -408,6 +409,7 @@ struct loop_task {
 struct loop_file {
 	int fd;
 	int slot;		/* [m] registered with the ring, or -1 */
+	u32 registered_pages;	/* [m] a piece may be of, by registered memory */
 };
 
 struct iovec;
@@ -415,7 +417,6 @@ struct iovec;
 /* Restricts a ring, which is disabled, and enables it; NULL: no restriction. */
 struct io_uring;
 extern int (*loop_guard)(struct io_uring *ring);
-void loop_memory(void *base, u64 len);	/* before loop_init() */
 int loop_init(void (*woken)(void *arg), void *arg);
 void loop_fini(void);
 int loop_read(struct loop_op *op, int fd, void *buf, size_t len);
@@ -423,6 +424,7 @@ int loop_write(struct loop_op *op, int fd, const void *buf, size_t len);
 int loop_accept(struct loop_op *op, int fd);
 int loop_poll(struct loop_op *op, int fd, u32 events);
 int loop_watch(struct loop_op *op, int fd);
+int loop_watch_eventfd(struct loop_op *op, int fd);
 int loop_timer(struct loop_op *op, unsigned int ms);
 int loop_timer_us(struct loop_op *op, u64 us);
 void loop_file_add(struct loop_file *file, int fd);
@@ -438,20 +440,67 @@ void loop_cancel(struct loop_op *op);
 void loop_defer(struct loop_task *task);
 void loop_undefer(struct loop_task *task);
 /*
- * To an eventfd; one that is full has been signalled already.  Not by write():
- * a thread can be cancelled there, and preparing for that takes its time.
+ * read() or write(), without what the C library does beside it: a thread can be
+ * cancelled there, and preparing for that takes its time.  Or -errno.
  */
+static inline long loop_call(long nr, int fd, void *data, size_t len)
+{
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a" (ret)
+			 : "0" (nr), "D" ((long)fd), "S" (data), "d" (len)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
+/* To an eventfd; one that is full has been signalled already. */
 static inline void loop_signal(int fd)
 {
 	u64 one = 1;
 
-	syscall(SYS_write, fd, &one, sizeof(one));
+	loop_call(SYS_write, fd, &one, sizeof(one));
 }
 
 void loop_wake(void);
 void loop_wake_soon(void);
 int loop_run(void);
 void loop_quit(void);
+
+/* host_kernel.c: how old the host's kernel is. */
+bool host_kernel_before(unsigned int major, unsigned int minor);
+
+/* loop_memory.c: memory that the ring has registered. */
+void loop_memory(void *base, u64 len);	/* before loop_init() */
+void loop_memory_register(struct io_uring *ring);
+bool loop_memory_by_page(void);
+bool loop_memory_holds(const struct iovec *iov);
+int loop_memory_buffer(const struct iovec *iov, u64 most_pages);
+
+/* bell.c: who signals the eventfd that the main thread waits for. */
+struct bell {
+	const volatile u16 *word;	/* [m] rung when it is not @seen */
+	u16 seen;			/* [m] */
+	struct loop_task *task;		/* [c] deferred then */
+	struct bell *next, **at;	/* [m] of those that are out */
+};
+
+int bells_open(void);
+void bells_close(void);
+void bells_look(void);
+int bell_join(void);
+void bell_leave(void);
+void bell_out(struct bell *bell, const volatile u16 *word, u16 seen);
+void bell_in(struct bell *bell);
+
+/* wait_choice.c: how the main thread waits. */
+struct wait_choice {
+	bool by_read;		/* and not in the ring */
+	u8 waits, ring;
+};
+
+void wait_choice_init(struct wait_choice *c, bool by_read);
+void wait_choice_note(struct wait_choice *c, bool ring);
 
 /*
  * patience.c: the main thread says what each look for work has found, and is a

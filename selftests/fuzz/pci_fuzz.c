@@ -152,6 +152,7 @@ static void make(void)
 	dev[1] = virtio_balloon_create(&mem, "balloon", &opt);
 	for (i = 0; i < DEVS; i++) {
 		CHECK(dev[i]);
+		CHECK(!virtio_own_kicks(dev[i], dev[i]->nr_queues));	/* which are told apart */
 		devices_add_named(&devs, &dev[i]->dev, virtio_device_ops(), dev[i]->label);
 		CHECK(!virtio_pci_add(bus, &devs, dev[i]));
 		virtio_open(dev[i]);

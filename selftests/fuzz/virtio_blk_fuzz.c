@@ -419,7 +419,7 @@ static void step(void)
 		vring_show(&ring[what >> 4 & 1], true);
 		break;
 	default:
-		fakeloop_fire(&v->queues[what >> 4 & 1].kick_op);
+		fakeloop_kick(&v->queues[what >> 4 & 1].task);
 		break;
 	}
 	idle();

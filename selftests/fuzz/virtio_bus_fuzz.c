@@ -112,7 +112,7 @@ static void request(void)
 		return;
 	vring_add(&ring[q], &(struct vring_piece){ take32() % (2 * BUSDEV_MEM), take16(), take8() & 1 }, 1);
 	vring_show(&ring[q], true);
-	fakeloop_fire(&echo->queues[q].kick_op);
+	fakeloop_kick(&echo->queues[q].task);
 	idle();
 }
 

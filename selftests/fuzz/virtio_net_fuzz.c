@@ -208,7 +208,7 @@ static void command(void)
 		p[i] = take8();
 	vring_add(&ring[queue], (struct vring_piece []){ { DATA, len, false }, { DATA + 0x1000, 1, true } }, 2);
 	vring_show(&ring[queue], true);
-	fakeloop_fire(&v->queues[queue].kick_op);
+	fakeloop_kick(&v->queues[queue].task);
 }
 
 static void arrive(void)
@@ -312,7 +312,7 @@ static void step(void)
 		break;
 	default:
 		queue = take8() % QUEUES;
-		fakeloop_fire(&v->queues[queue].kick_op);
+		fakeloop_kick(&v->queues[queue].task);
 		break;
 	}
 	idle();

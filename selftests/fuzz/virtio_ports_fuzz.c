@@ -243,7 +243,7 @@ static void kick(unsigned int index)
 	struct virtio *v = owner(&queue);
 
 	vring_show(&ring[index], true);
-	fakeloop_fire(&v->queues[queue].kick_op);
+	fakeloop_kick(&v->queues[queue].task);
 }
 
 static void write_memory(void)
