@@ -346,6 +346,98 @@ static void test_direct(void)
 	close_disk(blk);
 }
 
+/* --- parts ------------------------------------------------------------------------------------------------------ */
+
+#define PARTS_PAGES	16
+#define PARTS_MOST	(PARTS_PAGES * 4 * KIB)
+
+static int parts_ended;
+
+static void parts_over(struct blk_req *req)
+{
+	ASSERT_EQ(req->nr_parts, 0);
+	parts_ended++;
+	loop_quit();
+}
+
+static int parts_of(struct blk_req *req, const struct loop_file *file)
+{
+	int nr = blk_parts_start(req, file, 0, parts_over) ? req->nr_parts : 0;
+
+	parts_ended = 0;
+	if (nr) {
+		ASSERT_EQ(loop_run(), 0);
+		ASSERT_EQ(parts_ended, 1);
+	}
+	return nr;
+}
+
+/* Registered memory is moved by as many operations as its length needs, all else in one. */
+static void test_parts(void)
+{
+	static const struct { u64 at, len; int parts; } table[] = {
+		{ 0, PARTS_MOST, 0 }, { 0, PARTS_MOST + 512, 2 }, { 8192, 2 * PARTS_MOST, 2 }, { 0, 3 * PARTS_MOST - 4096, 3 },
+		{ 4096, 4 * PARTS_MOST, 4 }, { 0, 4 * PARTS_MOST + 512, 0 }, { 512, 2 * PARTS_MOST, 0 }, { MIB - 4096, PARTS_MOST + 4096, 0 },
+	};
+	u8 *mem = mmap(NULL, MIB + 4 * PARTS_MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	static u8 back[MIB];
+	struct loop_file file;
+	struct blk_req req;
+	struct iovec iov[2];
+	unsigned int i;
+	int fd, op;
+
+	ASSERT(mem != MAP_FAILED);
+	begin();
+	loop_fini();
+	loop_memory(mem, MIB);
+	ASSERT_EQ(loop_init(woken, NULL), 0);
+	fd = ASSERT_OK(memfd_create("parts", 0));
+	ASSERT_OK(ftruncate(fd, MIB));
+	loop_file_add(&file, fd);
+	file.registered_pages = PARTS_PAGES;
+	for (i = 0; i < 2 * ARRAY_SIZE(table); i++) {
+		u64 at = table[i / 2].at, len = table[i / 2].len;
+
+		op = i % 2 ? BLK_READ : BLK_WRITE;
+		fill(mem + at, len, i);
+		fill(back, len, i + 1);
+		if (op == BLK_READ)
+			ASSERT_EQ(pwrite(fd, back, len, 4096), len);
+		iov[0] = (struct iovec){ mem + at, len };
+		req = (struct blk_req){ .op = op, .iov = iov, .nr_iov = 1, .pos = 4096, .len = len };
+		ASSERT_MSG(parts_of(&req, &file) == table[i / 2].parts, "row %u", i / 2);
+		ASSERT(!req.in_one);
+		if (!table[i / 2].parts)
+			continue;
+		if (op == BLK_WRITE)
+			ASSERT_EQ(pread(fd, back, len, 4096), len);
+		ASSERT(!memcmp(back, mem + at, len));
+	}
+
+	/* Not what has several pieces, what a file of which nothing is known holds, or what failed before. */
+	iov[0] = (struct iovec){ mem, PARTS_MOST };
+	iov[1] = (struct iovec){ mem + PARTS_MOST, PARTS_MOST };
+	req = (struct blk_req){ .op = BLK_READ, .iov = iov, .nr_iov = 2, .len = 2 * PARTS_MOST };
+	ASSERT_EQ(parts_of(&req, &file), 0);
+	iov[0].iov_len = 2 * PARTS_MOST;
+	req = (struct blk_req){ .op = BLK_READ, .iov = iov, .nr_iov = 1, .len = 2 * PARTS_MOST, .in_one = true };
+	ASSERT_EQ(parts_of(&req, &file), 0);
+	file.registered_pages = 0;
+	req.in_one = false;
+	ASSERT_EQ(parts_of(&req, &file), 0);
+
+	/* The file's end lies within the second one. */
+	file.registered_pages = PARTS_PAGES;
+	req = (struct blk_req){ .op = BLK_READ, .iov = iov, .nr_iov = 1, .pos = MIB - PARTS_MOST - 4096, .len = 2 * PARTS_MOST };
+	ASSERT_EQ(parts_of(&req, &file), 2);
+	ASSERT(req.in_one);
+	loop_file_drop(&file);
+	loop_fini();
+	loop_memory(NULL, 0);
+	close(fd);
+}
+
 static void test_many_bounces(void)
 {
 	struct disk_options opt = { .direct = DISK_DIRECT_ON };
@@ -1371,6 +1463,7 @@ static void test_options(void)
 static const struct tap_test tests[] = {
 	TEST(buffered),
 	TEST(direct),
+	TEST(parts),
 	TEST(many_bounces),
 	TEST(auto_falls_back),
 	TEST(refused_requests),

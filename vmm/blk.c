@@ -274,6 +274,8 @@ static void prepare(struct blk *blk, struct blk_req *req)
 	req->blk = blk;
 	req->total = req->len;
 	req->bounce = NULL;
+	req->nr_parts = 0;
+	req->in_one = false;
 	req->paid = false;
 	req->flushing = false;
 	req->unmapped = false;

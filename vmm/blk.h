@@ -43,6 +43,14 @@ struct blk_bounce {
 	u8 *data;		/* BLK_BOUNCE_LEN, page aligned */
 };
 
+#define BLK_PARTS_MAX	4
+
+struct blk_part {
+	struct loop_op op;
+	struct blk_req *req;
+	u32 len;
+};
+
 struct blk_req {
 	/* The front's; @done may be called from within blk_submit(). */
 	void (*done)(struct blk_req *req, int err);
@@ -64,6 +72,10 @@ struct blk_req {
 
 	/* The kind's, while the request is started. */
 	struct loop_op io;
+	struct blk_part part[BLK_PARTS_MAX];
+	void (*parts_done)(struct blk_req *req);
+	u32 nr_parts;		/* in flight */
+	bool in_one;		/* no parts any more */
 	struct blk_bounce *bounce;
 	u32 piece;		/* bytes in flight of it */
 	int err;
@@ -246,6 +258,10 @@ void blk_resized(struct blk *blk, u64 size);
 void blk_charge(struct blk *blk, u64 bytes);
 /* Past all gates: for blk_freeze.c's own. */
 void blk_start(struct blk *blk, struct blk_req *req);
+
+/* blk_parts.c: a large piece of registered memory by several operations. */
+bool blk_parts_start(struct blk_req *req, const struct loop_file *file,
+		     int rw_flags, void (*done)(struct blk_req *req));
 
 /* blk_iov.c: pieces of memory, and bounce buffers where they do not fit. */
 void blk_advance(struct blk_req *req, u64 len);

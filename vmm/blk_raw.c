@@ -30,6 +30,7 @@
 #define ZEROS_PIECES	16
 #define BUSY_TRIES	100
 #define BUSY_WAIT_US	20000
+#define BIO_PAGES	256
 #define DISCARD_STEP	(32 * MIB)	/* of a call that holds up the loop */
 #define PUNCH		(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define RANGE		(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
@@ -37,6 +38,7 @@
 struct raw {
 	struct loop_file file;
 	u32 align;		/* of memory, for direct I/O; 1: any */
+	u32 at_once;		/* pages, for direct I/O; 0: not known */
 	bool device;
 	bool no_punch;		/* not supported, as it turned out */
 	bool no_range;
@@ -97,13 +99,21 @@ static void moved(struct loop_op *op, int res)
 		blk_done(req, 0);
 }
 
+static void parts_moved(struct blk_req *req)
+{
+	if (req->in_one)
+		transfer(req);
+	else
+		blk_done(req, 0);
+}
+
 static void transfer(struct blk_req *req)
 {
+	int rw_flags = req->flags & BLK_DURABLE ? RWF_DSYNC : 0, ret;
 	struct raw *raw = req->blk->data;
 	const struct iovec *iov = req->iov;
 	struct iovec bounce;
 	u32 nr = req->nr_iov;
-	int ret;
 
 	if (raw->align > 1 && !req->bounce && !blk_aligned(req, raw->align)) {
 		ret = blk_bounce_get(req);
@@ -122,6 +132,9 @@ static void transfer(struct blk_req *req)
 			blk_gather(req, bounce.iov_base, bounce.iov_len);
 		iov = &bounce;
 		nr = 1;
+	} else if (raw->file.registered_pages &&
+		   blk_parts_start(req, &raw->file, rw_flags, parts_moved)) {
+		return;
 	}
 	if (nr > IOV_AT_ONCE)
 		nr = IOV_AT_ONCE;
@@ -130,7 +143,7 @@ static void transfer(struct blk_req *req)
 		ret = loop_preadv(&req->io, &raw->file, iov, nr, req->pos);
 	else
 		ret = loop_pwritev(&req->io, &raw->file, iov, nr, req->pos,
-				   req->flags & BLK_DURABLE ? RWF_DSYNC : 0);
+				   rw_flags);
 	submitted(req, ret);
 }
 
@@ -388,6 +401,20 @@ static u64 queue_number(dev_t dev, const char *name)
 	return value;
 }
 
+/*
+ * How many pages the device takes in one go; a request of the host's kernel
+ * has BIO_PAGES at most.
+ */
+static u32 pages_at_once(dev_t dev)
+{
+	u64 pages = queue_number(dev, "max_segments");
+	u64 kib = queue_number(dev, "max_sectors_kb");
+
+	if (pages > kib / 4)
+		pages = kib / 4;
+	return pages < BIO_PAGES ? pages : BIO_PAGES;
+}
+
 static int measure_device(struct blk *blk, int fd, dev_t dev)
 {
 	unsigned int physical = 0, optimal = 0;
@@ -428,6 +455,7 @@ static int measure(struct blk *blk, int fd)
 		return fail(-errno, "--disk: '%s': %s", blk->path,
 			    strerror(errno));
 	raw->device = S_ISBLK(st.st_mode);
+	raw->at_once = pages_at_once(raw->device ? st.st_rdev : st.st_dev);
 	if (raw->device)
 		ret = measure_device(blk, fd, st.st_rdev);
 	else
@@ -580,6 +608,8 @@ static void raw_attach(struct blk *blk)
 	struct raw *raw = blk->data;
 
 	loop_file_add(&raw->file, raw->file.fd);
+	if (blk->direct == DISK_DIRECT_ON && loop_memory_by_page())
+		raw->file.registered_pages = raw->at_once;
 }
 
 static void raw_detach(struct blk *blk)
