@@ -23,6 +23,8 @@ bochs_append() {
 	echo "nokaslr mitigations=off lsm= audit=0 ima=off nowatchdog cryptomgr.notests random.trust_cpu=on rcupdate.rcu_expedited=1" \
 		"8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp rodata=off tsc_early_khz=$(($(bochs_ips) / 1000))" \
 		"initcall_blacklist=trace_eval_init,init_kprobe_trace,cubictcp_register pvhv.vmx_slice_us=1000"
+	# MWAIT in Bochs does not see what another CPU writes: a wake-up is lost until something else interrupts
+	[ "$smp" = 1 ] || echo idle=nomwait
 	# An exit amid the delivery of a virtual interrupt names, in Bochs, the event before it, which would be delivered again
 	[ -z "$guests" ] || echo pvhv.vmx_virtual_apic=0
 	case $cpu in
