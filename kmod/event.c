@@ -232,6 +232,7 @@ void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 {
 	const struct pvhv_backend *be = vcpu->be;
 	bool taken;
+	int irq;
 
 	vcpu->event_check = false;
 	taken = inject_first(vcpu);
@@ -260,11 +261,12 @@ void pvhv_inject_events(struct pvhv_vcpu *vcpu)
 	if (unlikely(vcpu->virtual_apic))
 		pvhv_lapic_lend(vcpu);
 	/* With a virtual APIC: what comes from the PIC. */
-	if (pvhv_irq_peek(vcpu) >= 0) {
+	irq = pvhv_irq_peek(vcpu);
+	if (irq >= 0) {
 		if (!taken && unlikely(be->get_int_shadow(vcpu)))
 			finish_shadowed_hlt(vcpu);
 		if (!taken && be->irq_allowed(vcpu)) {
-			vcpu->irq.vector = pvhv_irq_ack(vcpu);
+			vcpu->irq.vector = pvhv_irq_ack(vcpu, irq);
 			vcpu->irq.injected = true;
 			vcpu->irq.soft = false;
 			vcpu->stat.irq_injections++;

@@ -88,7 +88,7 @@ int pvhv_irq_peek(struct pvhv_vcpu *vcpu)
 		int vector = pic_vector(vcpu, false);
 
 		if (vector >= 0)
-			return vector;
+			return vector | PVHV_IRQ_OF_PIC;
 	}
 	return deliverable(l);
 }
@@ -99,22 +99,20 @@ bool pvhv_irq_waits(struct pvhv_vcpu *vcpu)
 	       (vcpu->virtual_apic && lapic_virtual_peek(vcpu->lapic) >= 0);
 }
 
-int pvhv_irq_ack(struct pvhv_vcpu *vcpu)
+int pvhv_irq_ack(struct pvhv_vcpu *vcpu, int peeked)
 {
 	struct pvhv_lapic *l = vcpu->lapic;
-	int vector;
+	int vector = peeked;
 
-	if (unlikely(!l))
-		return -1;
-	if (unlikely(pic_interrupts(vcpu))) {
+	if (unlikely(peeked & PVHV_IRQ_OF_PIC)) {
 		vector = pic_vector(vcpu, true);
 		if (vector >= 0)
 			return vector;
+		/* The PIC's line fell. */
+		vector = deliverable(l);
+		if (vector < 0)
+			return lapic_reg(l, APIC_SPIV) & APIC_VECTOR_MASK;
 	}
-	vector = deliverable(l);
-	/* What peek saw is gone meanwhile (a PIC line fell). */
-	if (unlikely(vector < 0))
-		return lapic_reg(l, APIC_SPIV) & APIC_VECTOR_MASK;
 
 	/* See lapic.h for the order. */
 	WRITE_ONCE(l->irr_maybe, false);

@@ -957,9 +957,10 @@ void pvhv_pulse_irq(struct pvhv_vm *vm, int source, u32 gsi);
 #define PVHV_IRQ_SOURCE_RESAMPLE 1
 #define PVHV_IRQ_SOURCE_PIT	2
 /* The vector that would be delivered now (LAPIC, or PIC by ExtINT), -1: none. */
+#define PVHV_IRQ_OF_PIC		0x100
 int pvhv_irq_peek(struct pvhv_vcpu *vcpu);
-/* After peek gave one: take it, ISR set. The vector (spurious: it fell). */
-int pvhv_irq_ack(struct pvhv_vcpu *vcpu);
+/* Take what peek gave, ISR set. The vector (spurious: it fell). */
+int pvhv_irq_ack(struct pvhv_vcpu *vcpu, int peeked);
 /* Does one wait, in hardware's hands or here, that nothing but the guest's IF may hold back? */
 bool pvhv_irq_waits(struct pvhv_vcpu *vcpu);
 
