@@ -956,7 +956,7 @@ void pvhv_pulse_irq(struct pvhv_vm *vm, int source, u32 gsi);
 #define PVHV_IRQ_SOURCE_USER	0
 #define PVHV_IRQ_SOURCE_RESAMPLE 1
 #define PVHV_IRQ_SOURCE_PIT	2
-/* The vector that would be delivered now (LAPIC, or PIC by ExtINT), -1: none. */
+/* The vector that would be delivered now (LAPIC, or PIC by ExtINT: with PVHV_IRQ_OF_PIC), -1: none. */
 #define PVHV_IRQ_OF_PIC		0x100
 int pvhv_irq_peek(struct pvhv_vcpu *vcpu);
 /* Take what peek gave, ISR set. The vector (spurious: it fell). */

@@ -8,8 +8,6 @@
  */
 #include "blk.h"
 
-#define PAGE	(4 * KIB)
-
 static void part_done(struct loop_op *op, int res)
 {
 	struct blk_part *part = container_of(op, struct blk_part, op);
@@ -38,17 +36,17 @@ static int start(struct blk_req *req, struct blk_part *part,
 bool blk_parts_start(struct blk_req *req, const struct loop_file *file,
 		     int rw_flags, void (*done)(struct blk_req *req))
 {
-	u64 most = file->registered_pages * PAGE, each, at;
+	u64 most = file->registered_pages * LOOP_PAGE, each, at;
 	u32 nr;
 
 	if (req->in_one || !most || req->nr_iov != 1 || req->len <= most ||
-	    (uintptr_t)req->iov->iov_base % PAGE ||
+	    (uintptr_t)req->iov->iov_base % LOOP_PAGE ||
 	    !loop_memory_holds(req->iov))
 		return false;
 	nr = (req->len + most - 1) / most;
 	if (nr > BLK_PARTS_MAX)
 		return false;
-	each = ALIGN_UP((req->len + nr - 1) / nr, PAGE);
+	each = ALIGN_UP((req->len + nr - 1) / nr, LOOP_PAGE);
 	req->parts_done = done;
 	for (at = 0; at < req->len; at += each) {
 		u64 len = req->len - at < each ? req->len - at : each;

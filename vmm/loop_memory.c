@@ -13,12 +13,12 @@
 
 #define BUFFER_LEN	GIB	/* of one registered buffer, the kernel's limit */
 #define BUFFERS		1024
-#define PAGE		(4 * KIB)
 #define BY_PAGE_MAX	8	/* where it is registered by these */
 
 static struct {
 	struct iovec all;
 	bool registered;
+	bool by_page;
 	u64 most_pages;		/* of a piece; larger ones are better looked up */
 } memory;
 
@@ -34,7 +34,7 @@ void loop_memory(void *base, u64 len)
  */
 bool loop_memory_by_page(void)
 {
-	return host_kernel_before(6, 12);
+	return memory.by_page;
 }
 
 void loop_memory_register(struct io_uring *ring)
@@ -51,8 +51,9 @@ void loop_memory_register(struct io_uring *ring)
 	/* Without the right to pin so much it goes without. */
 	memory.registered = nr && at >= len &&
 			    !io_uring_register_buffers(ring, buffers, nr);
-	memory.most_pages = loop_memory_by_page() ? BY_PAGE_MAX :
-						     UINT64_MAX / PAGE;
+	memory.by_page = memory.registered && host_kernel_before(6, 12);
+	memory.most_pages = memory.by_page ? BY_PAGE_MAX :
+					     UINT64_MAX / LOOP_PAGE;
 }
 
 static int buffer_of(const struct iovec *iov)
@@ -77,10 +78,10 @@ bool loop_memory_holds(const struct iovec *iov)
  */
 int loop_memory_buffer(const struct iovec *iov, u64 most_pages)
 {
-	u64 first = (uintptr_t)iov->iov_base % PAGE;
+	u64 first = (uintptr_t)iov->iov_base % LOOP_PAGE;
 
-	if (!memory.registered || iov->iov_len > UINT64_MAX / PAGE ||
-	    first + iov->iov_len > PAGE * (most_pages ?: memory.most_pages))
+	if (!memory.registered || iov->iov_len > UINT64_MAX / LOOP_PAGE ||
+	    first + iov->iov_len > LOOP_PAGE * (most_pages ?: memory.most_pages))
 		return -1;
 	return buffer_of(iov);
 }

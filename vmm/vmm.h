@@ -470,7 +470,8 @@ void loop_quit(void);
 /* host_kernel.c: how old the host's kernel is. */
 bool host_kernel_before(unsigned int major, unsigned int minor);
 
-/* loop_memory.c: memory that the ring has registered. */
+/* loop_memory.c: memory that the ring has registered, in pages of the host's. */
+#define LOOP_PAGE	(4 * KIB)
 void loop_memory(void *base, u64 len);	/* before loop_init() */
 void loop_memory_register(struct io_uring *ring);
 bool loop_memory_by_page(void);
