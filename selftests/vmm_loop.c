@@ -303,6 +303,159 @@ static void test_registered_memory(void)
 	close(fd);
 }
 
+/* KiB that the kernel keeps where they are */
+static long pinned(void)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	char line[128];
+	long kib = -1;
+
+	ASSERT(f);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "VmPin: %ld kB", &kib);
+	fclose(f);
+	return kib;
+}
+
+/* What was let go is free once the kernel gets to it. */
+static bool pinned_comes_to(long kib)
+{
+	int tries;
+
+	for (tries = 0; pinned() != kib && tries < 100; tries++)
+		usleep(100000);
+	return pinned() == kib;
+}
+
+#define AREA		(2 * MIB)
+#define PIECE		4096
+#define MUCH		64	/* pieces of 4 KiB after which an area is pinned */
+
+/* A piece goes to the file and comes back. */
+static void there_and_back(struct loop_file *file, u8 *at, u8 what)
+{
+	struct counted c = { .op.done = counted_done, .stop_at = 1 };
+	struct iovec iov = { at, PIECE };
+	unsigned int i;
+
+	memset(at, what, PIECE);
+	ASSERT_EQ(loop_pwritev(&c.op, file, &iov, 1, 0, 0), 0);
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(c.res, PIECE);
+	memset(at, 0, PIECE);
+	c.nr = 0;
+	ASSERT_EQ(loop_preadv(&c.op, file, &iov, 1, 0), 0);
+	ASSERT_EQ(loop_run(), 0);
+	ASSERT_EQ(c.res, PIECE);
+	for (i = 0; i < PIECE; i++)
+		ASSERT_EQ(at[i], what);
+}
+
+static void use(struct loop_file *file, u8 *at, unsigned int pieces)
+{
+	unsigned int i;
+
+	for (i = 0; i < pieces; i += 2)
+		there_and_back(file, at + i * PIECE % AREA, i);
+}
+
+/*
+ * An area that is used much is pinned, and a second one, of 64 MiB; a third one in place of the first that is used no more; what is
+ * given back is not, and new pages there are what is read to; nor is anything while memory is watched.
+ */
+static void test_pins(void)
+{
+	struct mem mem = { .size = 64 * MIB };
+	struct loop_file file;
+	int fd = ASSERT_OK(memfd_create("vmm_loop", MFD_CLOEXEC)), i;
+	long before;
+
+	mem.host = mmap(NULL, mem.size + AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT(mem.host != MAP_FAILED);
+	mem.host = (u8 *)ALIGN_UP((uintptr_t)mem.host, AREA);
+	loop_pins(&mem);
+	init();
+	before = pinned();
+	if (before < 0 || !mem.let_go) {
+		loop_fini();
+		SKIP("no such buffers");
+	}
+	loop_file_add(&file, fd);
+	use(&file, mem.host, 2 * MUCH);
+	ASSERT_EQ(pinned(), before);	/* not worth it for this file */
+	file.pins = true;
+	use(&file, mem.host, MUCH - 2);
+	ASSERT_EQ(pinned(), before);
+	use(&file, mem.host, 2);
+	ASSERT_EQ(pinned(), before + AREA / KIB);
+	use(&file, mem.host, MUCH);
+	use(&file, mem.host + 31 * AREA, MUCH);
+	use(&file, mem.host + 31 * AREA, MUCH);
+	ASSERT_EQ(pinned(), before + 2 * AREA / KIB);
+	/* across their ends */
+	for (i = 0; i < 2 * MUCH; i++)
+		there_and_back(&file, mem.host + AREA - PIECE / 2, i);
+	ASSERT_EQ(pinned(), before + 2 * AREA / KIB);
+
+	/* Both were in use; then only one. */
+	use(&file, mem.host + 2 * AREA, MUCH);
+	for (i = 0; i < 2; i++) {
+		use(&file, mem.host + 31 * AREA, 2);
+		use(&file, mem.host + 2 * AREA, MUCH);
+	}
+	ASSERT(pinned_comes_to(before + 2 * AREA / KIB));
+	use(&file, mem.host, 2);
+	use(&file, mem.host + 2 * AREA, 2);
+
+	mem.let_go(mem.host + 31 * AREA + PIECE, PIECE);
+	mem.let_go(mem.host + AREA, AREA);
+	ASSERT(pinned_comes_to(before + AREA / KIB));
+	mem.let_go(mem.host + 2 * AREA, PIECE);
+	ASSERT(pinned_comes_to(before));
+	for (i = 0; i < 32; i++) {
+		ASSERT_OK(madvise(mem.host + i * AREA, AREA, MADV_DONTNEED));
+		there_and_back(&file, mem.host + i * AREA, i);
+	}
+
+	mem.held = true;
+	use(&file, mem.host, 2 * MUCH);
+	ASSERT_EQ(pinned(), before);
+	mem.held = false;
+	use(&file, mem.host, 2 * MUCH);
+	ASSERT_EQ(pinned(), before + AREA / KIB);
+	ASSERT_OK(madvise(mem.host, AREA, MADV_DONTNEED));
+	loop_file_drop(&file);
+	loop_fini();
+	ASSERT(!mem.let_go);
+	ASSERT(pinned_comes_to(before));
+	munmap(mem.host, mem.size);
+	close(fd);
+}
+
+/* Where all areas are used alike none is pinned. */
+static void test_pins_at_random(void)
+{
+	struct mem mem = { .size = 128 * MIB };
+	struct loop_file file;
+	int fd = ASSERT_OK(memfd_create("vmm_loop", MFD_CLOEXEC)), i;
+	long before;
+
+	mem.host = mmap(NULL, mem.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT(mem.host != MAP_FAILED);
+	loop_pins(&mem);
+	init();
+	before = pinned();
+	loop_file_add(&file, fd);
+	file.pins = true;
+	for (i = 0; i < 3000; i++)
+		there_and_back(&file, mem.host + i % 64 * AREA, i);
+	ASSERT_EQ(pinned(), before);
+	loop_file_drop(&file);
+	loop_fini();
+	munmap(mem.host, mem.size);
+	close(fd);
+}
+
 static void test_file_slots(void)
 {
 	struct loop_file file[80];
@@ -749,6 +902,8 @@ static const struct tap_test tests[] = {
 	TEST(deferred),
 	TEST(files),
 	TEST(registered_memory),
+	TEST(pins),
+	TEST(pins_at_random),
 	TEST(file_slots),
 	TEST(more_than_the_ring),
 	TEST(fini_waits),

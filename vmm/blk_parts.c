@@ -41,7 +41,7 @@ bool blk_parts_start(struct blk_req *req, const struct loop_file *file,
 
 	if (req->in_one || !most || req->nr_iov != 1 || req->len <= most ||
 	    (uintptr_t)req->iov->iov_base % LOOP_PAGE ||
-	    !loop_memory_holds(req->iov))
+	    !loop_memory_holds(req->iov, file))
 		return false;
 	nr = (req->len + most - 1) / most;
 	if (nr > BLK_PARTS_MAX)

@@ -608,6 +608,8 @@ static void raw_attach(struct blk *blk)
 	struct raw *raw = blk->data;
 
 	loop_file_add(&raw->file, raw->file.fd);
+	/* Through the host's cache registered memory saves nothing. */
+	raw->file.pins = blk->direct == DISK_DIRECT_ON;
 	if (blk->direct == DISK_DIRECT_ON && loop_memory_by_page())
 		raw->file.registered_pages = raw->at_once;
 }

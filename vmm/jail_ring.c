@@ -21,9 +21,10 @@ static const u8 operations[] = {
 	IORING_OP_TIMEOUT_REMOVE, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP,
 };
 
-/* Of files that are open, and giving back what the ring holds. */
+/* Of files that are open and of own memory, and giving back what the ring holds. */
 static const u8 registrations[] = {
 	IORING_REGISTER_FILES_UPDATE, IORING_UNREGISTER_FILES,
+	IORING_REGISTER_BUFFERS_UPDATE,
 	IORING_UNREGISTER_RING_FDS,
 };
 

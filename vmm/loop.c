@@ -364,6 +364,7 @@ void loop_fini(void)
 	if (loop.files)
 		io_uring_unregister_files(&loop.ring);
 	io_uring_queue_exit(&loop.ring);
+	loop_pins_unregister();
 	if (loop.wake_fd >= 0)
 		bells_close();
 	if (loop.soon_fd >= 0)

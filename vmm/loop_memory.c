@@ -3,8 +3,8 @@
  * Guest memory that the ring has registered, which saves it looking up the
  * pages of each operation.
  *
- * It is pinned by that, so only such is that can neither be paged nor given
- * back; all other guest memory stays what it is on a host, and is looked up.
+ * It is pinned by that, so all of it is only where it can neither be paged nor
+ * given back. Of other memory that is which is used often (loop_pins.c).
  */
 #include <liburing.h>
 #include <sys/uio.h>
@@ -19,7 +19,6 @@ static struct {
 	struct iovec all;
 	bool registered;
 	bool by_page;
-	u64 most_pages;		/* of a piece; larger ones are better looked up */
 } memory;
 
 /* Pinned with the next ring. */
@@ -51,37 +50,38 @@ void loop_memory_register(struct io_uring *ring)
 	/* Without the right to pin so much it goes without. */
 	memory.registered = nr && at >= len &&
 			    !io_uring_register_buffers(ring, buffers, nr);
-	memory.by_page = memory.registered && host_kernel_before(6, 12);
-	memory.most_pages = memory.by_page ? BY_PAGE_MAX :
-					     UINT64_MAX / LOOP_PAGE;
+	memory.by_page = host_kernel_before(6, 12);
+	if (!memory.registered)
+		loop_pins_register(ring);
 }
 
-static int buffer_of(const struct iovec *iov)
+/* Which registered buffer the whole piece is in, or -1. */
+static int buffer_of(const struct iovec *iov, const struct loop_file *file)
 {
 	u64 at = (u8 *)iov->iov_base - (u8 *)memory.all.iov_base;
 	u64 len = memory.all.iov_len;
 
-	if (!memory.registered || at >= len || iov->iov_len > len - at ||
+	if (!memory.registered)
+		return file->pins ? loop_pin(iov) : -1;
+	if (at >= len || iov->iov_len > len - at ||
 	    at % BUFFER_LEN + iov->iov_len > BUFFER_LEN)
 		return -1;
 	return at / BUFFER_LEN;
 }
 
-bool loop_memory_holds(const struct iovec *iov)
+bool loop_memory_holds(const struct iovec *iov, const struct loop_file *file)
 {
-	return buffer_of(iov) >= 0;
+	return buffer_of(iov, file) >= 0;
 }
 
-/*
- * Which registered buffer the whole piece is in and best moved by, or -1.
- * @most_pages: what the file is best given in one go; 0: nothing is known.
- */
-int loop_memory_buffer(const struct iovec *iov, u64 most_pages)
+/* The same, if that is how the piece is best moved; larger ones are better looked up. */
+int loop_memory_buffer(const struct iovec *iov, const struct loop_file *file)
 {
 	u64 first = (uintptr_t)iov->iov_base % LOOP_PAGE;
+	u64 most = file->registered_pages ?: BY_PAGE_MAX;
 
-	if (!memory.registered || iov->iov_len > UINT64_MAX / LOOP_PAGE ||
-	    first + iov->iov_len > LOOP_PAGE * (most_pages ?: memory.most_pages))
+	if (memory.by_page && (iov->iov_len > most * LOOP_PAGE ||
+			       first + iov->iov_len > most * LOOP_PAGE))
 		return -1;
-	return buffer_of(iov);
+	return buffer_of(iov, file);
 }

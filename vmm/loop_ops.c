@@ -43,6 +43,7 @@ void loop_file_add(struct loop_file *file, int fd)
 	file->fd = fd;
 	file->slot = -1;
 	file->registered_pages = 0;
+	file->pins = false;
 	for (slot = 0; slot < LOOP_FILES && loop.file_used & 1ULL << slot; slot++)
 		;
 	if (!loop.files || slot == LOOP_FILES ||
@@ -88,7 +89,7 @@ static int transfer(struct loop_op *op, const struct loop_file *file,
 		    const struct direction *dir, const struct iovec *iov,
 		    unsigned int nr, u64 pos, int rw_flags)
 {
-	int fd, buffer = nr == 1 ? loop_memory_buffer(iov, file->registered_pages) : -1;
+	int fd, buffer = nr == 1 ? loop_memory_buffer(iov, file) : -1;
 	struct io_uring_sqe *sqe;
 
 	sqe = get_file_sqe(file, &fd);

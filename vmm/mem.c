@@ -155,6 +155,8 @@ int mem_read(const struct mem *mem, u64 gpa, void *data, u64 len)
 void mem_hold(struct mem *mem, bool hold)
 {
 	mem->held = hold;
+	if (hold && mem->let_go)
+		mem->let_go(mem->host, mem->size);
 }
 
 /* As a write, each fault is seen by who keeps the page. */
@@ -180,6 +182,8 @@ void mem_release(const struct mem *mem, void *host, u64 len)
 
 	if (start >= end)
 		return;
+	if (mem->let_go)
+		mem->let_go((void *)start, end - start);
 	if (mem->held)
 		touch(start, end);
 	if (mem->fd >= 0)

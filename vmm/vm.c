@@ -560,6 +560,8 @@ int vm_run(struct vm *vm)
 
 	if (may_pin(vm->opt))
 		loop_memory(vm->mem.host, vm->mem.size);
+	else if (vm->opt->nr_disks)
+		loop_pins(&vm->mem);
 	ret = loop_init(woken, vm);
 	if (ret)
 		return ret;

@@ -171,6 +171,8 @@ struct mem {
 	int fd;			/* [c] memfd of huge pages, or -1 */
 	bool held;		/* [m] see mem_hold() */
 	bool restored;		/* [c] it may be a file's */
+	/* [m] Or NULL: pages of RAM are about to go, or to be watched. */
+	void (*let_go)(const void *host, u64 len);
 	_Atomic(u64) *log;	/* [c] since the first mem_log_start(): a bit a page */
 	atomic_bool logging;	/* [a] */
 };
@@ -410,6 +412,7 @@ struct loop_file {
 	int fd;
 	int slot;		/* [m] registered with the ring, or -1 */
 	u32 registered_pages;	/* [m] a piece may be of, by registered memory */
+	bool pins;		/* [m] what is used often is worth registering */
 };
 
 struct iovec;
@@ -475,8 +478,14 @@ bool host_kernel_before(unsigned int major, unsigned int minor);
 void loop_memory(void *base, u64 len);	/* before loop_init() */
 void loop_memory_register(struct io_uring *ring);
 bool loop_memory_by_page(void);
-bool loop_memory_holds(const struct iovec *iov);
-int loop_memory_buffer(const struct iovec *iov, u64 most_pages);
+bool loop_memory_holds(const struct iovec *iov, const struct loop_file *file);
+int loop_memory_buffer(const struct iovec *iov, const struct loop_file *file);
+
+/* loop_pins.c: the same, of what is used often. */
+void loop_pins(struct mem *mem);	/* before loop_init() */
+void loop_pins_register(struct io_uring *ring);
+void loop_pins_unregister(void);
+int loop_pin(const struct iovec *iov);
 
 /* bell.c: who signals the eventfd that the main thread waits for. */
 struct bell {
