@@ -461,6 +461,7 @@ struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
 				 const char *label)
 {
 	struct virtio_net *n = calloc(1, sizeof(*n));
+	int ret;
 
 	if (!n)
 		goto no_memory;
@@ -473,9 +474,10 @@ struct virtio *virtio_net_create(const struct mem *mem, struct net *net,
 	    virtio_init(&n->v, &vnet_ops, mem, label, 2 * n->pairs + 1,
 			VNET_QUEUE_SIZE))
 		goto err;
-	if (n->vhost && virtio_own_kicks(&n->v, 2 * n->pairs)) {
-		fail(-errno, "%s: cannot create its queues: %s", label,
-		     strerror(errno));
+	ret = n->vhost ? virtio_own_kicks(&n->v, 2 * n->pairs) : 0;
+	if (ret) {
+		fail(ret, "%s: cannot create its queues: %s", label,
+		     strerror(-ret));
 		virtio_fini(&n->v);
 		goto err;
 	}
