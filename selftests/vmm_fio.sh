@@ -4,6 +4,7 @@
 # Verifies that no byte of a disk goes astray, with Debian's fio in a guest with a stock kernel:
 #  - raw files by direct and by buffered I/O of the host, and a disk on an NBD server; direct and buffered in the guest; with 1, 8
 #    and 64 requests at a time, while other requests discard, the disks grow, and the server goes away and comes back;
+#  - the same while the machine moves from one pvhv-run to the next, over and over;
 #  - what was flushed before a power cut is there after it: the VMM is killed, and so are all caches between it and the storage
 #    (the file system under a raw disk, the server's cache).
 #
@@ -156,7 +157,7 @@ verified() { # DISK HOW FIO-OPTION...
 	echo "verified $disk $how"
 }
 
-integrity() {
+moves() {
 	mkdir /tools
 	mount -t ext4 -o ro /dev/vda /tools || exit 1
 	for disk in vdb vdc vdd; do
@@ -164,6 +165,10 @@ integrity() {
 		verified $disk buffered --direct=0 --ioengine=io_uring
 	done
 	echo "all verified"
+}
+
+integrity() {
+	moves
 	# the host brings them to this size now
 	for disk in vdb vdc vdd; do
 		n=0
@@ -193,14 +198,19 @@ records() {
 $(sed -n 's/.*do=\([a-z]*\).*/\1/p' /proc/cmdline)
 exit 0
 GUEST
-"$mkguest" --add guest --add jobs --kernel "$series" --modules virtio_pci,virtio_blk,crc32c_generic,ext4 guest.cpio 'sh guest' || exit 1
+"$mkguest" --add guest --add jobs --kernel "$series" --modules virtio_pci,virtio_blk,virtio_balloon,crc32c_generic,ext4 guest.cpio 'sh guest' || exit 1
 
 start() { # WHAT OPTION...: in the background
 	what=$1
 	shift
 	: >out
-	"$run" --dev "$dev" --kernel "$kernel" --initrd guest.cpio --append "console=ttyS0 loglevel=4 panic=-1 do=$what" \
-		--memory 256M --cpus "$(nproc)" --name fio --exit-port "$@" >out 2>err </dev/null &
+	machine fio --kernel "$kernel" --initrd guest.cpio --append "console=ttyS0 loglevel=4 panic=-1 do=$what" --memory 256M "$@"
+}
+
+machine() { # NAME OPTION...: in the background, one after the other writes to the same file
+	name=$1
+	shift
+	"$run" --dev "$dev" --name "$name" --cpus "$(nproc)" --balloon --exit-port "$@" >>out 2>err </dev/null &
 	pid=$!
 }
 
@@ -212,6 +222,15 @@ serve() { # OPTION...
 	while [ ! -S nbd.sock ] && [ $tries -lt 60 ]; do
 		tries=$((tries + 1))
 		sleep 1
+	done
+}
+
+all_verified() { # WHEN
+	for disk in vdb:"raw, direct" vdc:"raw, buffered" vdd:"NBD"; do
+		for how in direct buffered; do
+			said "verified ${disk%%:*} $how"
+			result $? "${disk#*:}: $how writes of the guest with 1, 8 and 64 at a time, and discards$1"
+		done
 	done
 }
 
@@ -250,12 +269,7 @@ while runs && ! said "all verified"; do
 		serve "$file_plugin" file=store/served
 	fi
 done
-for disk in vdb:"raw, direct" vdc:"raw, buffered" vdd:"NBD"; do
-	for how in direct buffered; do
-		said "verified ${disk%%:*} $how"
-		result $? "${disk#*:}: $how writes of the guest with 1, 8 and 64 at a time, and discards"
-	done
-done
+all_verified ''
 echo "# $resizes resizes while they ran"
 [ $resizes -ge 3 ] && [ $refused = 0 ]
 result $? "the disks grew meanwhile"
@@ -270,6 +284,43 @@ pid=
 [ $status = 0 ] && said "all resized" && [ "$(stat -c %s store/direct)" = $((96 << 20)) ] &&
 	[ "$(tail -c 4 store/served)" = "vdd" ]
 result $? "the guest sees the new sizes, writes to the new ends, and ends well"
+kill "$server"
+wait "$server" 2>/dev/null
+
+# --- moves ------------------------------------------------------------------------------------------------------------------
+
+rm -f store/direct store/buffered store/served
+truncate -s 64M store/direct store/buffered store/served
+disks="--disk path=tools.img,readonly=on --disk path=store/direct,direct=on --disk path=store/buffered,direct=off"
+serve "$file_plugin" file=store/served
+# shellcheck disable=SC2086
+start moves $disks --disk "nbd+unix:///?socket=$dir/nbd.sock"
+moved=0
+from=fio
+until said "begins vdb direct" || ! runs; do sleep 1; done
+while runs && ! said "all verified"; do
+	source=$pid
+	# shellcheck disable=SC2086
+	machine fio$moved --incoming "unix:$dir/move.$moved" $disks --disk "nbd+unix:///?socket=$dir/nbd.sock"
+	until [ -S "move.$moved" ] || ! runs; do sleep 0.2; done
+	# at its end there is nothing to move
+	if ! "$ctl" migrate $from "unix:$dir/move.$moved" >says 2>&1; then
+		said "all verified" || sed 's/^/# /' says
+		kill "$pid" 2>/dev/null
+		wait "$pid" 2>/dev/null
+		pid=$source
+		break
+	fi
+	wait "$source" || break
+	from=fio$moved
+	moved=$((moved + 1))
+done
+wait "$pid"
+status=$?
+pid=
+all_verified ", while it moves"
+[ $status = 0 ] && [ $moved -ge 6 ]
+result $? "it has moved $moved times meanwhile, and ends well"
 kill "$server"
 wait "$server" 2>/dev/null
 
