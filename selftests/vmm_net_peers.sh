@@ -84,12 +84,19 @@ done
 said a "mac 1a:e6:b3:2f:f9:55" && said b "mac 72:23:26:3c:08:58" && said c "mac 0a:2f:6e:77:23:be"
 result $? "their addresses are their names'"
 
+# unguarded PID: its threads without a filter. Those of vhost, which are the process's since 6.4, run nothing of it.
+unguarded() {
+	for thread in /proc/"$1"/task/*/status; do
+		grep -q '^Name:.vhost-' "$thread" || grep -q '^Seccomp:.*2' "$thread" || echo "$thread"
+	done
+}
+
 vhost=no
 [ ! -c /dev/vhost-net ] || vhost=yes
 code=0
 for name in a b c; do
 	pid=$("$ctl" status $name | sed -n 's/^pid: //p')
-	[ -n "$pid" ] && ! grep -L '^Seccomp:.*2' "/proc/$pid"/task/*/status | grep -q . || code=1
+	[ -n "$pid" ] && [ -z "$(unguarded "$pid")" ] || code=1
 	vm net show $name net0 && [ "$(field type):$(field link)" = tap:yes ] || code=1
 	[ $name != b ] || [ "$(field vhost)" = $vhost ] || code=1
 	[ $name != c ] || [ "$(field queues_active)" = 2 ] || code=1
