@@ -14,6 +14,7 @@ set -u
 load=$(command -v guestload || echo "$here/guestload")
 cutwire=$(command -v cutwire || echo "$here/cutwire")
 cuts=${CUTS:-40} kills=${KILLS:-16}
+disk_mib=$((64 + 4 * (cuts + kills)))	# for some 50 records of 4 KiB in each of 10 to 20 seconds
 kernel=$(kernel_image 6.1)
 need_run
 need_kernel "$kernel"
@@ -35,7 +36,7 @@ next_turn() {
 
 start() {
 	next_turn
-	rm -f disk && truncate -s 64M disk
+	rm -f disk && truncate -s ${disk_mib}M disk
 	"$run" --dev "$dev" --name vm$turn --kernel "$kernel" --initrd guest.cpio --memory 96M --disk path=disk \
 		--append "console=ttyS0 loglevel=4 panic=-1 guest.lean" >log.$turn 2>err.$turn </dev/null &
 	vmm=$!
