@@ -93,13 +93,17 @@ judge() {
 	one_writer
 }
 
+# What the other one does then: ends, or goes on
+source_goes_on() { has_ended "$vmm" || unknown || beyond "$before" log.$turn; }
+destination_goes_on() { has_ended "$new" || [ -n "$(seconds log.$((turn + 1)))" ]; }
+
 # judge_without SOURCE|DESTINATION: that one was killed
 judge_without() {
 	outcome='not settled'
 	if [ "$1" = DESTINATION ]; then
 		wait "$new" 2>/dev/null
 		new=''
-		await $SETTLED_S eval 'has_ended $vmm || unknown || [ "$(seconds log.$turn)" -gt '"$2"' ]' || return 1
+		await $SETTLED_S source_goes_on || return 1
 		if has_ended "$vmm"; then
 			outcome='had moved, and is gone'
 			wait "$vmm" || return 1
@@ -115,7 +119,7 @@ judge_without() {
 		return
 	fi
 	wait "$vmm" 2>/dev/null
-	await $SETTLED_S eval 'has_ended $new || [ -n "$(seconds log.$((turn + 1)))" ]' || return 1
+	await $SETTLED_S destination_goes_on || return 1
 	if has_ended "$new"; then
 		outcome='is gone'
 		wait "$new"
@@ -161,7 +165,7 @@ killed() { # SOURCE|DESTINATION MILLISECONDS
 	usleep $(($2 * 1000))
 	if [ "$1" = SOURCE ]; then kill -KILL "$vmm" 2>/dev/null; else kill -KILL "$new"; fi
 	wait $mover
-	judge_without "$1" "$before"
+	judge_without "$1"
 }
 
 # All records are on the disk, in order
