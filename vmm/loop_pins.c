@@ -128,8 +128,9 @@ static void pin_area(struct area *area)
 	area->warmth = 0;
 	if (pin < 0)
 		return;
-	/* It has no right to pin so much, for one. */
+	/* It has no right to pin so much, for one; what was there is still. */
 	if (!set_buffer(pin, pins.mem->host + at, left < AREA ? left : AREA)) {
+		set_buffer(pin, NULL, 0);
 		pins.refused = true;
 		return;
 	}
