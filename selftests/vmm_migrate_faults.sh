@@ -94,7 +94,7 @@ judge() {
 }
 
 # What the other one does then: ends, or goes on
-source_goes_on() { has_ended "$vmm" || unknown || beyond "$before" log.$turn; }
+source_goes_on() { [ $moved = 0 ] || has_ended "$vmm" || unknown || beyond "$before" log.$turn; }
 destination_goes_on() { has_ended "$new" || [ -n "$(seconds log.$((turn + 1)))" ]; }
 
 # judge_without SOURCE|DESTINATION: that one was killed
@@ -104,7 +104,7 @@ judge_without() {
 		wait "$new" 2>/dev/null
 		new=''
 		await $SETTLED_S source_goes_on || return 1
-		if has_ended "$vmm"; then
+		if [ $moved = 0 ] || has_ended "$vmm"; then
 			outcome='had moved, and is gone'
 			wait "$vmm" || return 1
 			start
@@ -159,12 +159,13 @@ cut() { # BYTES BACK
 
 killed() { # SOURCE|DESTINATION MILLISECONDS
 	receive
-	before=$(seconds log.$turn)
 	"$ctl" migrate vm$turn tcp:127.0.0.1:$port,tls=off --connections 1 >says 2>&1 &
 	mover=$!
 	usleep $(($2 * 1000))
 	if [ "$1" = SOURCE ]; then kill -KILL "$vmm" 2>/dev/null; else kill -KILL "$new"; fi
 	wait $mover
+	moved=$?
+	before=$(seconds log.$turn)
 	judge_without "$1"
 }
 
