@@ -2,7 +2,8 @@
 /*
  * When to stop the guest, as pure functions of what was measured.
  *  1. Stop if what remains fits into the downtime that is allowed; but not as
- *     long as one more round, which is short then, leaves much less.
+ *     long as one more round, which is short then, leaves much less, nor before
+ *     some rounds more have tried for half of it.
  *  2. Out of time: stop anyway if asked to, else give up.
  *  3. Rounds that leave as much as half of what they sent will not end soon by
  *     themselves: slow the guest down.
@@ -31,6 +32,13 @@ static bool worth_a_round(const struct policy_input *in, u64 ns)
 	       in->round < (in->max_rounds ? in->max_rounds : ROUNDS_WORTH);
 }
 
+/* What is allowed is the worst case; a guest that is slowed down gets a better one. */
+static bool could_be_half(const struct policy_input *in, u64 expected_ns)
+{
+	return expected_ns > in->budget_ns / 2 && in->remaining > ENOUGH &&
+	       !in->max_rounds && in->round < ROUNDS_WORTH;
+}
+
 enum policy policy_decide(const struct policy_input *in, u64 *expected_ns)
 {
 	u64 wire = in->remaining, ns;
@@ -45,7 +53,7 @@ enum policy policy_decide(const struct policy_input *in, u64 *expected_ns)
 	late = in->timeout_ns && in->elapsed_ns >= in->timeout_ns;
 	if (in->now)
 		return POLICY_STOP;
-	if (*expected_ns <= in->budget_ns)
+	if (*expected_ns <= in->budget_ns && (late || !could_be_half(in, *expected_ns)))
 		return !late && worth_a_round(in, ns) ? POLICY_CONTINUE : POLICY_STOP;
 	if (late)
 		return in->forces ? POLICY_STOP : POLICY_GIVE_UP;

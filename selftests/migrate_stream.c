@@ -521,7 +521,7 @@ static void test_state_parts(void)
 
 static void test_policy(void)
 {
-	/* 300 ms of downtime, 10 of them are not memory, 100 MiB/s: 29 MiB fit */
+	/* 300 ms of downtime, 10 of them are not memory, 100 MiB/s: 29 MiB fit, 14 into half of it */
 	static const struct policy_input usual = {
 		.budget_ns = 300 * MS, .fixed_ns = 10 * MS, .link_rate = 100 * MIB, .dirty_rate = 100 * MIB, .round = 1,
 		.elapsed_ns = 1000 * MS,
@@ -534,9 +534,13 @@ static void test_policy(void)
 		struct policy_input in;
 	} cases[] = {
 		CASE(STOP, .remaining = 0),
-		CASE(STOP, .remaining = 29 * MIB),
-		CASE(CONTINUE, .remaining = 30 * MIB),
-		CASE(STOP, .remaining = 100 * MIB, .dirty_rate = 200 * MIB, .raw = 400 * MIB, .wire = 100 * MIB),	/* it compresses well */
+		CASE(STOP, .remaining = 14 * MIB),
+		CASE(CONTINUE, .remaining = 15 * MIB),
+		CASE(THROTTLE, .remaining = 29 * MIB, .last = 30 * MIB, .round = 2),		/* it fits, and could be half */
+		CASE(STOP, .remaining = 29 * MIB, .last = 30 * MIB, .round = 12),
+		CASE(THROTTLE, .remaining = 30 * MIB, .last = 30 * MIB, .round = 12),
+		CASE(STOP, .remaining = 29 * MIB, .max_rounds = 8),
+		CASE(STOP, .remaining = 50 * MIB, .dirty_rate = 200 * MIB, .raw = 400 * MIB, .wire = 100 * MIB),	/* it compresses well */
 		CASE(CONTINUE, .remaining = 130 * MIB, .raw = 400 * MIB, .wire = 100 * MIB),
 		CASE(CONTINUE, .remaining = MIB, .link_rate = 0),				/* nothing is known */
 		CASE(STOP, .remaining = 900 * MIB, .now = true),
