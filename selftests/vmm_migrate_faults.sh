@@ -64,6 +64,16 @@ is_there() {
 	next_turn
 }
 
+# It goes on at the source, once somebody has said so where that cannot know
+stays() {
+	outcome=stayed
+	if unknown; then
+		outcome='held, and let go'
+		"$ctl" resume vm$turn >>says 2>&1 || return 1
+	fi
+	goes_on log.$turn "$vmm"
+}
+
 # judge: exactly one of both runs; sets $outcome
 judge() {
 	outcome='not settled'
@@ -73,15 +83,10 @@ judge() {
 		wait "$vmm" && goes_on log.$((turn + 1)) "$new" || return 1
 		is_there
 	elif has_ended "$new"; then
-		outcome=stayed
 		wait "$new"
 		[ $? = 1 ] && one_line err.$((turn + 1)) || return 1
 		new=''
-		if unknown; then
-			outcome='held, and let go'
-			"$ctl" resume vm$turn >>says 2>&1 || return 1
-		fi
-		goes_on log.$turn "$vmm" || return 1
+		stays || return 1
 	else
 		outcome='moved, and held at the source'
 		goes_on log.$((turn + 1)) "$new" || return 1
@@ -110,12 +115,7 @@ judge_without() {
 			start
 			return
 		fi
-		outcome=stayed
-		if unknown; then
-			outcome='held, and let go'
-			"$ctl" resume vm$turn >>says 2>&1 || return 1
-		fi
-		goes_on log.$turn "$vmm" && one_writer
+		stays && one_writer
 		return
 	fi
 	wait "$vmm" 2>/dev/null
@@ -136,18 +136,20 @@ judge_without() {
 
 # --- what goes wrong ---
 
+listens() { grep -q "$(printf ':%04X 00000000:0000 0A' "$1")" /proc/net/tcp; } # PORT
+
 receive() {
 	port=$((port + 2))
 	"$run" --dev "$dev" --name vm$((turn + 1)) --incoming tcp:127.0.0.1:$port,tls=off >log.$((turn + 1)) 2>err.$((turn + 1)) </dev/null &
 	new=$!
-	await 30 grep -q "$(printf ':%04X 00000000:0000 0A' $port)" /proc/net/tcp
+	await 30 listens $port
 }
 
 cut() { # BYTES BACK
 	receive
 	"$cutwire" $((port + 1)) $port "$1" "$2" >passed 2>&1 &
 	wire=$!
-	await 30 grep -q "$(printf ':%04X 00000000:0000 0A' $((port + 1)))" /proc/net/tcp
+	await 30 listens $((port + 1))
 	"$ctl" migrate vm$turn tcp:127.0.0.1:$((port + 1)),tls=off --connections 1 >says 2>&1
 	judge
 	code=$?

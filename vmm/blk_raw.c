@@ -610,7 +610,7 @@ static void raw_attach(struct blk *blk)
 	loop_file_add(&raw->file, raw->file.fd);
 	/* Through the host's cache registered memory saves nothing. */
 	raw->file.pins = blk->direct == DISK_DIRECT_ON;
-	if (blk->direct == DISK_DIRECT_ON && loop_memory_by_page())
+	if (raw->file.pins && loop_memory_by_page())
 		raw->file.registered_pages = raw->at_once;
 }
 

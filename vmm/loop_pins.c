@@ -49,10 +49,10 @@ static struct {
 
 static void let_go(const void *host, u64 len);
 
-/* What of @mem disks use often may be pinned with the next ring; NULL: nothing. */
+/* What of @mem disks use often may be pinned with the next ring. */
 void loop_pins(struct mem *mem)
 {
-	u64 nr = mem ? mem->size / SHARE / AREA : 0, i;
+	u64 nr = mem->size / SHARE / AREA, i;
 
 	loop_pins_unregister();
 	if (!nr)
